@@ -1,0 +1,5 @@
+"""`python -m neuralsde` is the command line."""
+
+from neuralsde.cli.entry import main
+
+main()

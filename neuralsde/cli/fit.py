@@ -1,0 +1,110 @@
+"""`neuralsde fit DATA`: a table of sequences becomes a run folder.
+
+Settings come from three places, the later ones winning: the defaults, the config.json that `--config` names (with
+`--resume` that of the run itself), and what is typed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from neuralsde.cli.common import Flag, Names, Ranges, note, option, ranges, told
+from neuralsde.cli.entry import function
+from neuralsde.cli.heldout import HELP as HELD_OUT
+from neuralsde.cli.heldout import rule_of
+from neuralsde.cli.settings import parse_settings
+from neuralsde.errors import InputError
+
+CALENDAR = "hour-of-day, day-of-week, day-of-year, month-of-year"
+
+
+def fit(
+    data: Annotated[Path | None, option("DATA", "CSV, Parquet or NPZ; a row for each series and time.")] = None,
+    /,
+    *,
+    id: Annotated[str | None, option("COL", "Tells the series apart; without it the table is one.")] = None,
+    time: Annotated[str | None, option("COL", "Times, numbers or time stamps; guessed from its name.")] = None,
+    values: Annotated[Names, option("COL...", "Columns to model; all numeric ones by default.")] = (),
+    context: Annotated[Names, option("COL...", f"Known covariates: columns, or {CALENDAR}.")] = (),
+    positive: Annotated[Names, option("COL...", "Columns that are never negative.")] = (),
+    bounded: Annotated[Ranges, option("COL LO HI", "A column that never leaves a range; repeat.")] = (),
+    plausible: Annotated[Ranges, option("COL LO HI", "Entries outside count as missing; repeat.")] = (),
+    model: Annotated[str | None, option("NAME", "Which model; sequence-sde by default.")] = None,
+    set: Annotated[Names, option("NAME=VALUE...", "Settings of model or training, as width=128.")] = (),
+    steps: Annotated[int | None, option("N", "Training steps; 4000 by default.")] = None,
+    seed: Annotated[int | None, option("N", "Seed of the random numbers; 0 by default.")] = None,
+    held_out: Annotated[str | None, option("RULE", f"Kept for the score: {HELD_OUT}.")] = None,
+    out: Annotated[Path | None, option("FOLDER", "The run; runs/NAME-OF-THE-TABLE by default.")] = None,
+    resume: Annotated[bool, Flag, Parameter(help="Go on with the run in OUT.", show_default=False)] = False,
+    config: Annotated[Path | None, option("FILE", "A run's config.json: the same settings again.")] = None,
+) -> None:
+    """Fit a model to a table of sequences.
+
+    One or many series of any length, irregular times, missing values. Writes a
+    run folder with the settings, the metrics, checkpoints and the weights.
+    """
+    columns = {
+        "id": id, "time": time, "values": values or None, "context": context, "positive": positive,
+        "bounded": ranges(bounded, "--bounded"), "plausible": ranges(plausible, "--plausible"),
+    }  # fmt: skip
+    saved = saved_settings(config, out if resume else None)
+    rule = saved_rule(saved) if held_out is None else rule_of(held_out)
+    table = told(read(data, {name: given for name, given in columns.items() if given}, saved, own=resume))
+    config_of_model, training = settings_of(saved, model, set, steps, seed)
+    folder = out or Path("runs") / Path(table.source).name.split(".")[0]
+    rule = rule or function("neuralsde.data.rules:auto")(table)
+    note([f"modelling {', '.join(table.columns)}; held out for the score: {rule.describe()}"])
+    progress = function("neuralsde.train.progress:automatic")()
+    run = function("neuralsde.runs:fit")(
+        table, model=config_of_model, training=training, seed=training.seed, out=folder, resume=resume, split=rule,
+        progress=progress,
+    )  # fmt: skip
+    print(run.describe())
+    print(f"the run is in {folder}; next: neuralsde score {folder}, neuralsde report {folder}")
+
+
+def saved_settings(config: Path | None, running: Path | None) -> dict[str, Any]:
+    """The content of the config.json to start from; empty when there is none."""
+    path = config or running
+    return {} if path is None else function("neuralsde.runs.folder:read_config")(path)
+
+
+def saved_rule(saved: dict[str, Any]) -> Any:
+    return function("neuralsde.data.rules:rule_from_dict")(saved["split"]) if saved else None
+
+
+def settings_of(
+    saved: dict[str, Any], model: str | None, typed: Names, steps: int | None, seed: int | None
+) -> tuple[Any, Any]:
+    """The settings of the model and of the training: defaults, then saved ones, then those that were typed."""
+    before = dict(saved.get("model", {}))
+    name = before.pop("name", "sequence-sde")
+    if model not in (None, name):
+        name, before = model, {}
+    base = function("neuralsde.runs.plan:model_config")(name, before)
+    default = function("neuralsde.runs.fit:TRAINING")
+    training = replace(default, **saved["train"]) if saved else default
+    for_model, for_training = parse_settings(typed, base, training)
+    for name, value in (("steps", steps), ("seed", seed)):
+        for_training |= {} if value is None else {name: value}
+    return replace(base, **for_model), replace(training, **for_training)
+
+
+def read(data: Path | None, columns: dict[str, Any], saved: dict[str, Any], own: bool) -> Any:
+    """The table: laid out as the columns say, or as in the saved run; by default the one that the run was fitted on.
+
+    own: whether the saved run is the one that goes on, so that its first command may be typed again as it was.
+    """
+    path = data or saved.get("data", {}).get("source")
+    if not path:
+        raise InputError("no table", expected="neuralsde fit DATA, or --config of a run whose table is still there")
+    if columns and saved and not own:
+        raise InputError(f"--config and --{next(iter(columns))}", "the config says which columns", "one of the two")
+    if columns or not saved:
+        return function("neuralsde.data:read")(path, **columns)
+    layout = function("neuralsde.data:Layout").from_dict(saved["encoder"]["layout"])
+    return function("neuralsde.data:read")(path, layout=layout)

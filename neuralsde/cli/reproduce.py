@@ -1,0 +1,26 @@
+"""`neuralsde reproduce NAME`: a published figure or table, with the expected numbers beside the measured ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from neuralsde.cli.common import Seed, choose
+from neuralsde.cli.entry import function
+
+EXPERIMENTS = {"branching": "neuralsde.experiments.branching:reproduce"}
+
+
+def reproduce(
+    name: Annotated[str, Parameter(help="One of: " + ", ".join(EXPERIMENTS) + ".")],
+    /,
+    *,
+    out: Annotated[Path | None, Parameter(help="Folder to write to; runs/NAME by default.")] = None,
+    seed: Seed = 0,
+) -> None:
+    """Repeat a published figure or table and print measured beside expected numbers."""
+    target = EXPERIMENTS[choose(name, EXPERIMENTS, "experiment")]
+    for line in function(target)(out=out or Path("runs") / name, seed=seed):
+        print(line)

@@ -1,0 +1,8 @@
+"""How good a forecast is, and the page that says so.
+
+scores      CRPS, energy score, rounding-interval likelihood, coverage, PIT
+bootstrap   95 % intervals by whole blocks of time
+baselines   persistence, climatology, linear AR: what a model has to beat
+compare     scores of single windows -> table rows with paired differences
+content     what a report shows, as plain values; report writes it, sections, plots, style and assets/ set it
+"""

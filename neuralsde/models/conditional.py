@@ -1,0 +1,115 @@
+"""Paths of a sequence SDE through what was observed on both sides: its one-step law as a kernel of `sde.bridge`.
+
+A path visits points. A point that closes a gap (a row of the table, or a division of a long gap) moves into the window,
+as in a rollout. A point inside a gap does not: there only the present moves, like a sub-step (`SequenceSDE.process`),
+so that to ask for one more time changes neither the past nor the lags that the networks read.
+
+Of a window only the values are random; ages, lags, time and context run on a fixed course (`_Frame`). So the state of
+the kernel is the values alone, (h + 2, d): the window's, and the present. A channel that was never seen starts from
+N(0, 1), the climatology in model units, and from there is conditioned on whatever comes later.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float, Key
+
+from neuralsde.models.sequence_sde import SequenceSDE
+from neuralsde.models.window import OLDEST, Window
+from neuralsde.sde import ConditionalPaths, conditional_paths
+
+PILOTS = 8
+"""Paths that shape the look-ahead: see `sde.conditional_paths`."""
+
+
+class Points(eqx.Module):
+    """K points of a path, in model time.
+
+    dt:      time since the point before. 0 at the first row of a series, which is drawn from the prior, and in padding.
+    gap:     length of the gap in which the point lies.
+    closes:  whether it ends that gap.
+    context: (K, c) covariates at the point; read where it closes.
+    """
+
+    dt: Float[Array, " K"]
+    gap: Float[Array, " K"]
+    closes: Bool[Array, " K"]
+    context: Float[Array, "K c"]
+
+
+def unseen(window: Window) -> Window:
+    """Before the first row of a series: nothing known but the context of that row, which is the next point."""
+    return Window(
+        value=jnp.zeros_like(window.value),
+        age=jnp.full_like(window.age, jnp.inf),
+        lag=jnp.zeros_like(window.lag),
+        time=jnp.zeros_like(window.time),
+        context=window.context,
+    )
+
+
+def conditional(
+    model: SequenceSDE,
+    window: Window,
+    points: Points,
+    target: Float[Array, "K d"],
+    mask: Bool[Array, "K d"],
+    *,
+    key: Key[Array, ""],
+    n: int,
+    pilots: int = PILOTS,
+) -> ConditionalPaths:
+    """Weighted paths from `window` over `points`, given the entries `target[mask]`; model units.
+
+    Exact as their number n -> ∞ for the model's law, a chain of Euler-Maruyama steps from point to point. A window
+    with nothing missing makes what follows independent of what came before it.
+    """
+    start = jnp.concatenate([window.value, window.value[-1:]])
+    frames = _frames(window, points)
+
+    def kernel(values: Array, frame: _Frame) -> tuple[Array, Array]:
+        now = eqx.tree_at(lambda w: w.value, frame.window, jnp.concatenate([values[:-2], values[-1:]]))
+        mean, sd = model.step(now, frame.span)
+        prior = frame.fresh | frame.still
+        return jnp.where(prior, 0.0, mean), jnp.where(prior, 1.0, sd)
+
+    return conditional_paths(kernel, start, frames, target, mask, key=key, n=n, advance=_advance, pilots=pilots)
+
+
+class _Frame(NamedTuple):
+    """One step without its values: the window, each channel's own time span, which channels begin, what happens."""
+
+    window: Window
+    span: Float[Array, " d"]
+    fresh: Bool[Array, " d"]
+    closes: Bool[Array, ""]
+    still: Bool[Array, ""]
+
+
+def _frames(window: Window, points: Points) -> _Frame:
+    """The course of the window over the points, with a leading axis K."""
+
+    def step(now: Window, point: Points) -> tuple[Window, _Frame]:
+        fresh = now.age[-1] >= OLDEST
+        still = (point.dt == 0) & ~fresh.any()
+        # a channel that was last seen a time ago catches up evenly over its first gap (THEORY 20)
+        stretch = 1 + jnp.where(fresh, 0.0, now.staleness) / jnp.where(point.gap > 0, point.gap, 1.0)
+        frame = _Frame(now, point.dt * stretch, fresh, point.closes, still)
+        begun = eqx.tree_at(lambda w: w.age, now, jnp.where(fresh, 0.0, now.age))
+        closed = begun.pushed(now.present, point.gap, point.context)
+        return jax.tree.map(lambda new, old: jnp.where(point.closes & ~still, new, old), closed, begun), frame
+
+    return lax.scan(step, window, points)[1]
+
+
+def _advance(values: Float[Array, "rows d"], x: Float[Array, " d"], frame: _Frame) -> Float[Array, "rows d"]:
+    """The values (h + 2, d) after the state x: pushed where a gap closes, else only the present."""
+    values = jnp.where(frame.fresh, x, values)  # as at the start of a series, whose window repeats the first row
+    closed = jnp.concatenate([values[1:-1], x[None], x[None]])
+    inside = jnp.concatenate([values[:-1], x[None]])
+    return jnp.where(frame.still, values, jnp.where(frame.closes, closed, inside))

@@ -1,0 +1,75 @@
+"""What a sequence model knows at one moment, and how it reads it.
+
+A `Window` is the present and h rows before it. A channel that is missing in a row is there three times (THEORY 20):
+its last observed value, the model time that has passed since (its age), and through age = 0 the mask of what was
+observed just then. The network reads the present, the past as differences from the present (so that a level is not
+learnt once for every lag), ages on a log scale, the past rows' distances in time, and the context.
+"""
+
+from __future__ import annotations
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+OLDEST = 100.0
+"""Ages are cut here, in units of the typical gap: what is older says nothing more, and `inf` (never seen) is finite."""
+
+
+class Window(eqx.Module):
+    """h + 1 rows, the present last; all in model units.
+
+    value: last observed value of each channel, up to each row.
+    age:   model time since that observation, `inf` before the first.
+    lag:   model time from each row to the present; the last is 0.
+    time:  model time of the present since the start of the series (read only by a time-dependent model).
+    context: covariates that are known at the present.
+    """
+
+    value: Float[Array, "rows d"]
+    age: Float[Array, "rows d"]
+    lag: Float[Array, " rows"]
+    time: Float[Array, ""]
+    context: Float[Array, " c"]
+
+    @property
+    def present(self) -> Float[Array, " d"]:
+        """The last observed value of each channel."""
+        return self.value[-1]
+
+    @property
+    def staleness(self) -> Float[Array, " d"]:
+        """Age of each channel's present value, at most `OLDEST`."""
+        return jnp.minimum(self.age[-1], OLDEST)
+
+    def moved(self, y: Float[Array, " d"]) -> Window:
+        """The same window with `y` in the place of the present values: what a drift sees at state y."""
+        return eqx.tree_at(lambda w: w.value, self, self.value.at[-1].set(y))
+
+    def pushed(self, y: Float[Array, " d"], dt: Float[Array, ""], context: Float[Array, " c"]) -> Window:
+        """The window one gap `dt` later, when all channels have become `y`."""
+        return Window(
+            value=jnp.concatenate([self.value[1:], y[None]]),
+            age=jnp.concatenate([self.age[1:], jnp.zeros_like(self.age[:1])]),
+            lag=jnp.append(self.lag[1:] + dt, jnp.zeros((), self.lag.dtype)),
+            time=self.time + dt,
+            context=context,
+        )
+
+    def features(self, time_scale: float | None) -> Float[Array, " features"]:
+        """The network's input; with the time since the start, in units of `time_scale`, unless that is None."""
+        past = (self.value[:-1] - self.present).ravel()
+        parts = [self.present, past, _log_age(self.age).ravel(), (self.age[-1] == 0).astype(self.value.dtype)]
+        parts += [_log_age(self.lag[:-1]), self.context]
+        if time_scale is not None:
+            parts.append(self.time[None] / time_scale)
+        return jnp.concatenate(parts)
+
+
+def feature_size(d: int, c: int, history: int, timed: bool) -> int:
+    """Length of `Window.features` for d channels, c covariates and `history` rows before the present."""
+    return d + history * d + (history + 1) * d + d + history + c + timed
+
+
+def _log_age(age: Array) -> Array:
+    return jnp.log1p(jnp.minimum(age, OLDEST))

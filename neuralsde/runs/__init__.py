@@ -1,0 +1,11 @@
+"""Ring 3: a fitted model as a folder, and everything one does with it.
+
+fit      a table becomes a run                      (fit.py)
+load     a folder becomes a run                     (run.py)
+Run      forecast, sample, impute, score, report    (run.py)
+"""
+
+from neuralsde.runs.fit import fit
+from neuralsde.runs.run import Run, load
+
+__all__ = ["Run", "fit", "load"]

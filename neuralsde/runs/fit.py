@@ -1,0 +1,136 @@
+"""`fit`: from a table to a run.
+
+The order of a run: plan, folder with config.json, training with checkpoints, weights, finished. Whatever can be wrong
+with the input is found before the folder is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Key
+
+from neuralsde.data import Trajectories
+from neuralsde.data.rules import Rule
+from neuralsde.data.windows import Table
+from neuralsde.errors import InputError
+from neuralsde.models.sequence_sde import Config, SequenceSDE, Transition, loss, transition_losses
+from neuralsde.runs.folder import RunFolder, check_new
+from neuralsde.runs.plan import Prepared, model_config, prepare
+from neuralsde.runs.run import Run
+from neuralsde.train.loop import Result, train
+from neuralsde.train.problem import Problem, TrainConfig
+from neuralsde.train.progress import Reporter
+from neuralsde.train.weights import save_model
+
+TRAINING = TrainConfig(steps=4_000, batch_size=512, learning_rate=1e-3)
+"""The default training of a sequence SDE."""
+
+BEST_RULE = (
+    "the averaged (EMA) weights with the lowest validation loss, in nats per dimension and step of the held-out "
+    "validation transitions; the earlier of equals"
+)
+_VALIDATION_TRANSITIONS = 20_000
+
+
+def fit(
+    data: Trajectories,
+    *,
+    model: str | Config = "sequence-sde",
+    steps: int | None = None,
+    seed: int = 0,
+    out: str | Path | None = None,
+    resume: bool = False,
+    split: Rule | None = None,
+    training: TrainConfig | None = None,
+    progress: Reporter | None = None,
+) -> Run:
+    """Fit a sequence SDE to a table of sequences.
+
+    data:     from `nsde.data.read`, `from_frame` or `from_arrays`.
+    model:    a name, or `SequenceSDE.Config(...)` with its settings.
+    steps, seed: shorthands that override those of `training`.
+    out:      the run folder; without one the run lives in memory.
+    resume:   go on with the run in `out`, bit for bit as if it had never stopped.
+    split:    the held-out rule; by default the last 20 % of each series' time, or 20 % of more than 20 series.
+
+    Best checkpoint: the EMA weights of lowest validation loss (`BEST_RULE`). Raises InputError for data or options
+    that cannot be meant, RunFailed when training breaks, Interrupted on Ctrl-C (the run is saved).
+    """
+    config = model_config(model, {}) if isinstance(model, str) else model
+    options = replace(training or TRAINING, seed=seed)
+    options = options if steps is None else replace(options, steps=steps)
+    prepared = prepare(data, config, options, split)
+    folder = _folder(out, prepared, resume)
+    result = train(
+        problem_of(prepared), options, None if folder is None else folder.path, resume=resume, progress=progress
+    )
+    if folder is not None and not folder.finished:
+        save_model(folder.weights_path, result.model)
+        folder.mark_finished(_summary(result))
+    return Run(prepared.plan, result.model, folder, data, tuple(result.metrics))
+
+
+def problem_of(prepared: Prepared) -> Problem:
+    """What the training loop is given."""
+    plan, history = prepared.plan, prepared.plan.config.history
+    data = (Table.of(prepared.rows), jnp.asarray(prepared.train_starts))
+    size = plan.train.batch_size
+
+    def sample_batch(data: tuple[Table, Array], key: Key[Array, ""]) -> Transition:
+        table, start = data
+        chosen = start[jax.random.randint(key, (size,), 0, len(start))]
+        return jax.vmap(lambda row: table.transition(row, history))(chosen)
+
+    walk = jnp.asarray(plan.walk, jnp.float32)
+    return Problem(plan.model(), loss, sample_batch, data, _validation(prepared), aux=walk**2)
+
+
+def _validation(prepared: Prepared) -> Callable[[SequenceSDE], float]:
+    """Mean nats per observed entry over the validation transitions (all of them, or evenly spread ones)."""
+    start = prepared.validation_starts if len(prepared.validation_starts) else prepared.train_starts
+    start = start[np.linspace(0, len(start) - 1, min(len(start), _VALIDATION_TRANSITIONS)).astype(np.int64)]
+    table, history = Table.of(prepared.rows), prepared.plan.config.history
+    scale = jnp.ones(prepared.plan.encoder.dim)
+
+    @eqx.filter_jit
+    def nats(model: SequenceSDE, table: Table, start: Array) -> Array:
+        def one(row: Array) -> tuple[Array, Array]:
+            losses = transition_losses(model, table.transition(row, history), scale, None)
+            return losses.nats.sum(), losses.seen.sum()
+
+        total, count = jax.vmap(one)(start)
+        return total.sum() / jnp.maximum(count.sum(), 1)
+
+    return lambda model: float(nats(model, table, jnp.asarray(start)))
+
+
+def _folder(out: str | Path | None, prepared: Prepared, resume: bool) -> RunFolder | None:
+    plan = prepared.plan.to_dict()
+    if out is None:
+        if resume:
+            raise InputError("resume without a run folder", expected="the folder of the run", hint="out='runs/...'")
+        return None
+    if not resume:
+        check_new(out)
+        return RunFolder.create(out, plan)
+    folder = RunFolder.open(out)
+    folder.require_same(plan, ignore=("data.source",))
+    return folder
+
+
+def _summary(result: Result) -> dict[str, Any]:
+    return {
+        "steps": result.steps,
+        "best_step": result.best_step,
+        "best_validation_nats": result.best_score,
+        "best_rule": BEST_RULE,
+        "seconds": round(result.seconds, 1),
+    }

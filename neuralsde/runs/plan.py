@@ -1,0 +1,126 @@
+"""The plan of a run: everything that fixes it, as plain JSON, before the first step.
+
+`config.json` holds it: model and settings, training options, where the data came from and their fingerprint, the rule
+of the split, the encoder with all scales, the law of the gaps. A resumed run must have the same plan; a loaded one is
+rebuilt from it, so no file but the weights is needed to use a run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import jax
+import numpy as np
+
+from neuralsde.data import Encoder, Rows, Split, Trajectories
+from neuralsde.data.rules import Rule, rule_from_dict
+from neuralsde.data.split import TRAIN, VALIDATION
+from neuralsde.data.windows import random_walk, starts
+from neuralsde.errors import InputError, closest
+from neuralsde.models.sequence_sde import Config, SequenceSDE
+from neuralsde.tasks.fitted import Fitted, GapLaw
+from neuralsde.train.problem import TrainConfig
+
+MODELS = {"sequence-sde": Config}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What `config.json` says, as values. `walk` and `time_scale` are the constants of the model."""
+
+    config: Config
+    train: TrainConfig
+    rule: Rule
+    encoder: Encoder
+    law: GapLaw
+    walk: tuple[float, ...]
+    time_scale: float
+    source: str
+    fingerprint: str
+    rows: dict[str, int]
+
+    def model(self) -> SequenceSDE:
+        """The model before training."""
+        d, c = self.encoder.dim, self.encoder.context_dim
+        key = jax.random.key(self.train.seed)
+        return SequenceSDE(self.config, d, c, walk=np.array(self.walk), time_scale=self.time_scale, key=key)
+
+    def fitted(self, model: SequenceSDE) -> Fitted:
+        return Fitted(model, self.encoder, self.law)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "model": {"name": "sequence-sde", **asdict(self.config)},
+            "train": asdict(self.train),
+            "split": self.rule.to_dict(),
+            "data": {"source": self.source, "fingerprint": self.fingerprint, **self.rows},
+            "law": self.law.to_dict(),
+            "walk": list(self.walk),
+            "time_scale": self.time_scale,
+            "encoder": self.encoder.to_dict(),
+        }
+
+    @classmethod
+    def from_dict(cls, saved: Mapping[str, Any]) -> Plan:
+        model = dict(saved["model"])
+        data = dict(saved["data"])
+        return cls(
+            config=model_config(model.pop("name"), model),
+            train=TrainConfig(**saved["train"]),
+            rule=rule_from_dict(saved["split"]),
+            encoder=Encoder.from_dict(saved["encoder"]),
+            law=GapLaw(**saved["law"]),
+            walk=tuple(saved["walk"]),
+            time_scale=saved["time_scale"],
+            source=data.pop("source"),
+            fingerprint=data.pop("fingerprint"),
+            rows=data,
+        )
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A plan and what training reads: encoded fit rows, and the starts of the transitions that train and validate."""
+
+    plan: Plan
+    split: Split
+    rows: Rows
+    train_starts: np.ndarray
+    validation_starts: np.ndarray
+
+
+def prepare(data: Trajectories, config: Config, train: TrainConfig, rule: Rule | None) -> Prepared:
+    """Split, scales, gap law: all that is learnt from the data before training."""
+    split = Split.of(data, rule)
+    encoder = Encoder.fit(split.train_data)
+    rows = encoder.encode(split.fit_data)
+    roles = np.concatenate(split.fit_roles)
+    train_starts, validation_starts = (starts(rows, roles == role) for role in (TRAIN, VALIDATION))
+    if len(train_starts) == 0:
+        raise InputError("no transition to train on", "no observed row follows another one", "longer series")
+    plan = Plan(
+        config=config,
+        train=train,
+        rule=split.rule,
+        encoder=encoder,
+        law=GapLaw.of(rows, train_starts),
+        walk=tuple(random_walk(rows, train_starts).tolist()),
+        time_scale=float(max(rows.time.max(), 1.0)),
+        source=data.source,
+        fingerprint=data.fingerprint(),
+        rows={"series": len(data), "rows": data.n_rows, "transitions": len(train_starts)},
+    )
+    return Prepared(plan, split, rows, train_starts, validation_starts)
+
+
+def model_config(name: str, settings: Mapping[str, Any]) -> Config:
+    """The settings of the model called `name`; unknown names are refused with the nearest known one."""
+    if name not in MODELS:
+        raise InputError(f"the model '{name}'", "there is none of that name", hint=closest(name, MODELS))
+    known = {field.name for field in fields(MODELS[name])}
+    for setting in settings:
+        if setting not in known:
+            raise InputError(f"the setting '{setting}' of {name}", "there is none", hint=closest(setting, known))
+    return MODELS[name](**settings)

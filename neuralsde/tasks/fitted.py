@@ -1,0 +1,46 @@
+"""A fitted sequence SDE with what is needed to use it on data in their own units."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from neuralsde.data import Encoder, Rows
+from neuralsde.models.sequence_sde import SequenceSDE
+
+
+@dataclass(frozen=True)
+class GapLaw:
+    """The gaps under which a model was fitted, in units of the typical gap, and its Euler-Maruyama steps a gap.
+
+    One-step coefficients are effective ones for these gaps (THEORY 15), so sampling takes steps of the typical gap.
+    """
+
+    shortest: float
+    median: float
+    longest: float
+    substeps: int = 1
+
+    @classmethod
+    def of(cls, rows: Rows, start: np.ndarray) -> GapLaw:
+        """The law of the gaps after the rows `start`."""
+        gaps = rows.gap[start + 1]
+        return cls(float(gaps.min()), float(np.median(gaps)), float(gaps.max()))
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Model, encoder and gap law."""
+
+    model: SequenceSDE
+    encoder: Encoder
+    law: GapLaw
+
+    @property
+    def history(self) -> int:
+        return self.model.config.history

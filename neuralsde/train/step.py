@@ -1,0 +1,163 @@
+"""One optimiser step, and many of them inside one compiled program.
+
+Step i (from 0): k = fold_in(key(seed), i), (k_batch, k_loss) = split(k), batch = sample_batch(data, k_batch),
+gradient of loss(., batch, aux, key=k_loss), AdamW (Loshchilov & Hutter 2019) with rate r(i), then
+ema <- d(i) ema + (1 - d(i)) params.   The steps run in a while loop whose bounds are traced: how many steps one call
+makes never changes the program, so never the bits. The rates, the seed and the number of steps are inputs of the
+program too: another `--steps` or `--seed` reuses the compiled one. The loop leaves at the first loss or gradient that
+is not finite.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int, Key
+
+from neuralsde.train.problem import Problem, TrainConfig
+from neuralsde.train.state import PyTree, Tally, TrainState, copied
+
+Advance = Callable[[TrainState, PyTree, int], TrainState]
+"""`advance(state, data, stop)`: the state after `stop` steps; its input state is given away."""
+
+
+_OWN_METRICS = ("loss", "grad_norm", "learning_rate")
+
+
+class Hyper(NamedTuple):
+    """The numbers of a `TrainConfig` that the compiled step reads, as traced scalars."""
+
+    key: Key[Array, ""]
+    steps: Float[Array, ""]
+    warmup: Float[Array, ""]
+    learning_rate: Float[Array, ""]
+    final_rate: Float[Array, ""]
+    weight_decay: Float[Array, ""]
+    clip: Float[Array, ""]
+    ema: Float[Array, ""]
+
+    @staticmethod
+    def of(config: TrainConfig) -> Hyper:
+        """The traced numbers of `config`; no clipping is an infinite norm."""
+        numbers = (
+            config.steps,
+            config.warmup_steps,
+            config.learning_rate,
+            config.final_rate,
+            config.weight_decay,
+            math.inf if config.clip is None else config.clip,
+            config.ema,
+        )
+        return Hyper(jax.random.key(config.seed), *(jnp.asarray(number, jnp.float32) for number in numbers))
+
+
+def learning_rate(step: Int[Array, ""], hyper: Hyper) -> Float[Array, ""]:
+    """r(i) = peak min(1, (i+1)/warmup) during warm-up, then peak (f + (1-f) (1 + cos(pi x))/2), x from 0 to 1."""
+    i = step.astype(jnp.float32)
+    rise = jnp.minimum(1.0, (i + 1) / jnp.maximum(hyper.warmup, 1.0))
+    x = jnp.clip((i - hyper.warmup) / jnp.maximum(hyper.steps - hyper.warmup, 1.0), 0.0, 1.0)
+    fall = hyper.final_rate + (1 - hyper.final_rate) * 0.5 * (1 + jnp.cos(jnp.pi * x))
+    return hyper.learning_rate * jnp.where(i < hyper.warmup, rise, fall)
+
+
+def ema_decay(step: Int[Array, ""], ema: Float[Array, ""]) -> Float[Array, ""]:
+    """d(i) = min(ema, (1+i)/(10+i)).
+
+    The window of the average grows with the run (about i/9 steps) until it reaches 1/(1-ema). What is left of the
+    random start after i steps is 1/C(i+9, 9), 1e-7 after twenty, so no division by 1 - ema^i is needed.
+    """
+    i = step.astype(jnp.float32)
+    return jnp.minimum(ema, (1 + i) / (10 + i))
+
+
+def optimiser(hyper: Hyper) -> optax.GradientTransformation:
+    """AdamW's direction; the learning rate is applied by the step."""
+    return optax.chain(
+        optax.scale_by_adam(),
+        optax.add_decayed_weights(hyper.weight_decay, mask=_matrices),
+    )
+
+
+def _matrices(params: PyTree) -> PyTree:
+    return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
+
+
+def initial_state(problem: Problem, config: TrainConfig) -> TrainState:
+    """The state before the first step, in buffers of its own."""
+    params, static = problem.split()
+    hyper = Hyper.of(config)
+
+    @jax.jit  # one program in place of a small one for every array
+    def build(params: PyTree, aux: PyTree, data: PyTree) -> TrainState:
+        _, (metrics, _) = _objective(params, problem, static, aux, data, hyper.key)  # only their names are used
+        zero, count = jnp.zeros((), jnp.float32), jnp.zeros((), jnp.int32)
+        return TrainState(
+            step=count,
+            params=copied(params),
+            opt_state=optimiser(hyper).init(params),
+            ema=copied(params),
+            aux=jax.tree.map(lambda leaf: jnp.array(leaf, leaf.dtype), aux),  # a number loses its weak type
+            tally=Tally(dict.fromkeys((*metrics, *_OWN_METRICS), zero), count),
+        )
+
+    return build(params, problem.aux, problem.data)
+
+
+def make_advance(problem: Problem, config: TrainConfig) -> Advance:
+    """The compiled loop of steps for this problem."""
+    static, hyper = problem.split()[1], Hyper.of(config)
+
+    def steps(state: TrainState, data: PyTree, hyper: Hyper, stop: Int[Array, ""]) -> TrainState:
+        def unfinished(carry: tuple[TrainState, Array]) -> Array:
+            return (carry[0].step < stop) & carry[1]
+
+        def body(carry: tuple[TrainState, Array]) -> tuple[TrainState, Array]:
+            return _step(problem, static, hyper, data, carry[0])
+
+        return jax.lax.while_loop(unfinished, body, (state, jnp.asarray(True)))[0]
+
+    compiled = jax.jit(steps, donate_argnums=0)
+
+    def advance(state: TrainState, data: PyTree, stop: int) -> TrainState:
+        return compiled(state, data, hyper, jnp.asarray(stop, jnp.int32))
+
+    return advance
+
+
+def _objective(
+    params: PyTree, problem: Problem, static: PyTree, aux: PyTree, data: PyTree, key: Key[Array, ""]
+) -> tuple[Array, tuple[dict[str, Any], PyTree]]:
+    """(loss, (metrics, new aux)) of the batch and the noise of `key`."""
+    batch_key, loss_key = jax.random.split(key)
+    batch = problem.sample_batch(data, batch_key)
+    return problem.loss(eqx.combine(params, static), batch, aux, key=loss_key)
+
+
+def _step(problem: Problem, static: PyTree, hyper: Hyper, data: PyTree, state: TrainState) -> tuple[TrainState, Array]:
+    """The state after one more step, and whether the loss and the gradient were finite."""
+    key = jax.random.fold_in(hyper.key, state.step)
+    evaluate = jax.value_and_grad(_objective, has_aux=True)
+    (value, (metrics, aux)), gradient = evaluate(state.params, problem, static, state.aux, data, key)
+    norm = optax.tree.norm(gradient)
+    gradient = jax.tree.map(lambda g: g * jnp.minimum(1.0, hyper.clip / norm).astype(g.dtype), gradient)
+    direction, opt_state = optimiser(hyper).update(gradient, state.opt_state, state.params)
+    rate, decay = learning_rate(state.step, hyper), ema_decay(state.step, hyper.ema)
+    params = jax.tree.map(lambda p, u: p - rate.astype(p.dtype) * u.astype(p.dtype), state.params, direction)
+    ema = jax.tree.map(lambda e, p: (decay * e + (1 - decay) * p).astype(e.dtype), state.ema, params)
+    seen = {**metrics, "loss": value, "grad_norm": norm, "learning_rate": rate}
+    sums = {name: total + jnp.asarray(seen[name], jnp.float32) for name, total in state.tally.sums.items()}
+    new = TrainState(
+        step=state.step + 1,
+        params=params,
+        opt_state=opt_state,
+        ema=ema,
+        aux=jax.tree.map(lambda old, new: jnp.asarray(new, old.dtype), state.aux, aux),
+        tally=Tally(sums, state.tally.count + 1),
+    )
+    return new, jnp.isfinite(value) & jnp.isfinite(norm)

@@ -1,0 +1,207 @@
+"""The report stands alone, shows every part, escapes what it is given, and survives what is missing."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from neuralsde.evaluate.bootstrap import Estimate
+from neuralsde.evaluate.compare import compare, coverage_rows
+from neuralsde.evaluate.content import Fan, Paths, Pit, ReportContent, Score, Training
+from neuralsde.evaluate.report import headline, render, write_report
+
+VOID = {"meta", "link", "br", "wbr"}
+SECTIONS = ["forecasts", "scores", "calibration", "paths", "field", "training", "facts"]
+
+
+class Page(HTMLParser):
+    """Checks that tags close in order, and gathers ids, links and attributes that could load something."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.loads: list[str] = []
+        self.sections: list[str | None] = []
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in VOID:
+            self.open.append(tag)
+        self._attributes(tag, attrs)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._attributes(tag, attrs)
+
+    def _attributes(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        for name, value in attrs:
+            if name == "id":
+                self.ids.append(value or "")
+            if name in ("src", "href", "action", "data", "srcset", "poster"):
+                self.loads.append(value or "")
+        if tag == "section":
+            self.sections.append(dict(attrs).get("id"))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open, f"</{tag}> closes nothing"
+        assert self.open.pop() == tag, f"</{tag}> closes something else"
+
+
+@pytest.fixture(scope="module")
+def page(fake_content: Callable[..., ReportContent]) -> str:
+    return render(fake_content(n=240, windows=2))
+
+
+def test_stands_alone(page: str):
+    assert not re.search(r"https?:|//\w|@import|url\((?!#)", page)
+    parsed = Page(page)
+    assert parsed.open == []
+    assert parsed.loads
+    assert all(target.startswith("#") for target in parsed.loads)
+    assert "default-src 'none'" in page
+
+
+def test_ids_are_unique_and_every_reference_is_there(page: str):
+    ids = Page(page).ids
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r"url\(#([^)]+)\)", page)) | set(re.findall(r'href="#([^"]+)"', page)) <= set(ids)
+
+
+def test_every_section_is_there_with_its_figures(page: str):
+    parsed = Page(page)
+    assert parsed.sections == SECTIONS
+    # fans, score dots and the marks of their legend, reliability, coverage, PIT, paths, field, training
+    assert page.count("<svg") == 8 + 6 + 3 + 3 + 12 + 4 + 1 + 2
+    for name in ("neural SDE", "persistence", "climatology", "linear AR", "1048.36", "--steps 4000"):
+        assert name in page
+
+
+def test_figures_follow_the_theme(page: str):
+    drawings = "".join(re.findall(r"<svg.*?</svg>", page, flags=re.S))
+    assert not re.search(r"#[0-9a-fA-F]{6}\b", re.sub(r'(?:href="|url\()#[^")]*', "", drawings))
+    assert "var(--accent)" in drawings
+    assert "font-family" not in drawings
+
+
+def test_same_content_same_bytes(fake_content: Callable[..., ReportContent]):
+    def one() -> str:
+        full = fake_content(n=24, windows=1)
+        return render(ReportContent("One column", "", ("temp",), fans=full.fans, training=full.training))
+
+    assert one() == one()
+
+
+def test_names_are_escaped_everywhere(fake_content: Callable[..., ReportContent]):
+    evil = '<script>alert("$x$")</script>&'
+    content = fake_content(n=60, windows=1)
+    content = dataclasses.replace(
+        content,
+        title=evil,
+        summary=evil,
+        kicker=evil,
+        columns=(evil, "b$_", "c", "d"),
+        units={evil: evil},
+        model=evil,
+        time_unit=evil,
+        facts={evil: {evil: evil}},
+        notes=(evil,),
+        command=evil,
+        footer=evil,
+        fans=tuple(dataclasses.replace(fan, label=evil) for fan in content.fans),
+        pit=tuple(dataclasses.replace(row, column=evil, lead=evil) for row in content.pit),
+        coverage=tuple(dataclasses.replace(row, column=evil, lead=evil) for row in content.coverage),
+        scores=tuple(dataclasses.replace(row, column=evil, lead=evil, method=evil) for row in content.scores),
+        paths=tuple(dataclasses.replace(bundle, label=evil) for bundle in content.paths),
+        field=content.field,
+    )
+    page = render(content)
+    assert page.count("<script") == 1
+    assert "<script>alert" not in page
+    assert "&lt;script&gt;" in page
+    assert Page(page).open == []
+
+
+def test_an_empty_report_says_what_is_not_there():
+    page = render(ReportContent("An empty run", "Nothing yet.", ("x",)))
+    assert Page(page).sections == [name for name in SECTIONS if name != "field"]
+    assert "nothing to score" in page
+    assert "<svg" not in page
+    assert headline(ReportContent("An empty run", "", ("x",))) == ()
+
+
+def test_missing_values_and_short_arrays_are_drawn_without_complaint():
+    nothing, none = np.full((3, 1), np.nan), np.zeros(0)
+    fan = Fan("w", none, np.zeros((0, 1)), np.arange(1.0, 4.0), nothing, nothing, {90: (nothing, nothing)})
+    content = ReportContent(
+        "Hollow",
+        "",
+        ("x",),
+        fans=(fan,),
+        training=Training(np.array([1.0]), np.array([np.nan]), none, none),
+        pit=(Pit("x", "1", np.array([np.nan])),),
+        scores=(Score("crps", "x", "1", "neural SDE", np.nan, np.nan, np.nan),),
+        paths=(Paths("p", np.arange(3.0), np.zeros((0, 3, 1)), nothing),),
+    )
+    assert Page(render(content)).open == []
+
+
+def test_headline_counts_and_averages():
+    rows = []
+    for lead, model, base in (("1", 0.8, 1.0), ("2", 1.0, 0.8)):
+        rows += [Score("crps", "x", lead, "m", model, 0, 2), Score("crps", "x", lead, "b", base, 0, 2)]
+    first, second = headline(ReportContent("", "", ("x",), model="m", scores=tuple(rows)))
+    assert first.value == "1 of 2"
+    assert second.value == "+0.0 %"
+
+
+def test_a_difference_that_is_not_resolved_is_marked():
+    def gain(low: float, high: float) -> Estimate:
+        return Estimate(np.asarray((low + high) / 2), np.asarray(low), np.asarray(high))
+
+    rows = (
+        Score("crps", "x", "1", "neural SDE", 1.0, 0.9, 1.1),
+        Score("crps", "x", "1", "close", 1.01, 0.9, 1.1, gain(-0.1, 0.12)),
+        Score("crps", "x", "1", "better", 0.5, 0.4, 0.6, gain(-0.6, -0.4)),
+        Score("crps", "x", "1", "worse", 2.0, 1.9, 2.1, gain(0.8, 1.2)),
+    )
+    page = render(ReportContent("", "", ("x",), scores=rows))
+    cells = dict(re.findall(r'<th scope="row">(\w+)</th><td>(.*?)<small>', page))
+    assert "≈" in cells["close"]
+    assert "◂" in cells["better"]
+    assert "<b>" in cells["better"]
+    assert cells["worse"] == "2.00"
+
+
+def test_written_in_one_move(tmp_path: Path):
+    path = write_report(ReportContent("An empty run", "", ("x",)), tmp_path / "report.html")
+    assert path.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+    assert [item.name for item in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_comparison_is_paired_and_over_the_same_rows():
+    rng = np.random.default_rng(0)
+    hard = rng.exponential(size=(240, 1)) * 5  # how hard a window is, for everyone
+    model, other = hard.repeat(2, axis=1), hard.repeat(2, axis=1) + 0.1
+    model[:10, 0] = np.nan
+    blocks = np.arange(240) // 20
+    rows = compare("crps", {"m": model, "b": other}, columns=("x", "y"), lead="1 h", blocks=blocks, model="m")
+    assert [(row.method, row.column) for row in rows] == [("m", "x"), ("m", "y"), ("b", "x"), ("b", "y")]
+    assert rows[2].value - rows[0].value == pytest.approx(0.1)
+    assert rows[2].low < rows[0].high  # the intervals overlap, and yet
+    assert rows[2].gain is not None
+    assert rows[2].gain.low == pytest.approx(0.1)
+    whole = compare("energy", {"m": model[:, 1], "b": other[:, 1]}, columns=(), lead="1 h", blocks=blocks, model="m")
+    assert [row.column for row in whole] == ["", ""]
+
+
+def test_coverage_rows():
+    share = np.tile([[1.0, 0.0]], (40, 1))
+    rows = coverage_rows({80: share}, columns=("x", "y"), lead="1 h", blocks=np.arange(40) // 10)
+    assert [(row.column, row.level, row.value, row.low) for row in rows] == [("x", 80, 1.0, 1.0), ("y", 80, 0.0, 0.0)]

@@ -1,0 +1,454 @@
+"""The sequence SDE against its own likelihood, exact regressions and `sde.simulate`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.scipy.stats import norm
+
+from neuralsde import sde
+from neuralsde.errors import InputError
+from neuralsde.models.rollout import Steps, rollout
+from neuralsde.models.sequence_sde import Config, SequenceSDE, Transition, loss, transition_losses
+from neuralsde.models.window import Window
+
+KEY = jax.random.key(11)
+D, C = 2, 1
+
+
+def model(config: Config, d: int = D, c: int = C, seed: int = 1) -> SequenceSDE:
+    """A model with no weight at zero, as training leaves it."""
+    fresh = SequenceSDE(config, d, c, walk=np.linspace(0.5, 0.8, d), key=jax.random.key(0))
+    params, static = eqx.partition(fresh, eqx.is_inexact_array)
+    leaves, tree = jax.tree.flatten(params)
+    rng = np.random.default_rng(seed)
+    # walk is a constant of the model, not a weight
+    moved = [leaf + 0.2 * rng.normal(size=leaf.shape).astype(np.float32) for leaf in leaves]
+    return eqx.tree_at(lambda m: m.walk, eqx.combine(jax.tree.unflatten(tree, moved), static), fresh.walk)
+
+
+def weights(part: Any) -> np.ndarray:
+    """All weights of a part of a model (or of its gradient) as one vector."""
+    return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(eqx.filter(part, eqx.is_inexact_array))])
+
+
+def transitions(n: int, config: Config, d: int = D, c: int = C, seed: int = 2, missing: float = 0.3) -> Transition:
+    """n transitions of nothing in particular: uneven gaps, ages, unseen targets, channels that were never seen."""
+    rng = np.random.default_rng(seed)
+    h = config.history
+    age = np.where(rng.random((n, h + 1, d)) < missing, rng.uniform(0.5, 4.0, (n, h + 1, d)), 0.0)
+    age[rng.random(n) < missing / 3, :, -1] = np.inf
+    lag = np.arange(h, -1, -1) * np.ones((n, 1))
+    parts = (rng.normal(size=(n, h + 1, d)), age, lag, rng.uniform(0, 9, n), rng.normal(size=(n, c)))
+    window = jax.vmap(Window)(*map(_f32, parts))
+    seen = rng.random((n, d)) >= missing
+    target = np.where(seen, rng.normal(size=(n, d)), 1e3)
+    return jax.vmap(Transition)(window, _f32(rng.uniform(0.5, 2.0, n)), _f32(target), jnp.asarray(seen))
+
+
+def _f32(array: Any) -> jax.Array:
+    return jnp.asarray(array, jnp.float32)
+
+
+def still(n: int, x: np.ndarray, target: np.ndarray, dt: float = 1.0) -> Transition:
+    """n transitions from x (n, d) to target (n, d) with nothing missing, no past and no context."""
+    zeros = jnp.zeros((n, 1, x.shape[1]))
+    window = jax.vmap(Window)(_f32(x)[:, None], zeros, jnp.zeros((n, 1)), jnp.zeros(n), jnp.zeros((n, 0)))
+    return jax.vmap(Transition)(window, jnp.full(n, dt), _f32(target), jnp.ones(target.shape, bool))
+
+
+def minimise(first: SequenceSDE, objective: Any, steps: int = 400, rate: float = 0.2) -> SequenceSDE:
+    """Plain gradient descent on objective(model, key), all steps in one program."""
+    params, static = eqx.partition(first, eqx.is_inexact_array)
+    params = eqx.tree_at(lambda m: m.walk, params, None)
+
+    def step(i: Any, params: Any) -> Any:
+        def value(params: Any) -> Any:
+            return objective(eqx.combine(eqx.combine(params, static), first), jax.random.fold_in(KEY, i))
+
+        return jax.tree.map(lambda p, g: p - rate * g, params, jax.grad(value)(params))
+
+    return eqx.combine(jax.jit(lambda p: jax.lax.fori_loop(0, steps, step, p))(params), first)
+
+
+# -- the likelihood ----------------------------------------------------------------------------------------------------
+
+
+def negative_log_likelihood(m: SequenceSDE, batch: Transition, fixed_mean: bool = False) -> tuple[jax.Array, jax.Array]:
+    """(b, d) from `transition` and SciPy's formula, with where it counts: seen now, and seen some time before."""
+    mean, sd = jax.vmap(m.transition)(batch.window, batch.dt)
+    mean = jax.lax.stop_gradient(mean) if fixed_mean else mean
+    counts = batch.seen & jnp.isfinite(batch.window.age[:, -1])
+    return jnp.where(counts, -norm.logpdf(jnp.where(counts, batch.target, mean), mean, sd), 0.0), counts
+
+
+def flow_loss(m: SequenceSDE, batch: Transition, scale: jax.Array) -> jax.Array:
+    """(b, d): ½ (x' - mean)² / (Δ scale), with Δ from each channel's own last observation."""
+    mean, _ = jax.vmap(m.transition)(batch.window, batch.dt)
+    counts = batch.seen & jnp.isfinite(batch.window.age[:, -1])
+    span = batch.dt[:, None] + batch.window.age[:, -1]
+    return jnp.where(counts, 0.5 * (batch.target - mean) ** 2 / jnp.where(counts, span, 1.0) / scale, 0.0)
+
+
+def mean_over(values: jax.Array, counts: jax.Array) -> jax.Array:
+    return values.sum() / counts.sum()
+
+
+def test_nats_are_the_likelihood_of_the_transition() -> None:
+    config = Config(history=2, width=8)
+    m, batch = model(config), transitions(64, config)
+    got = jax.vmap(lambda one: transition_losses(m, one, jnp.ones(D), None))(batch)
+    wanted, counts = negative_log_likelihood(m, batch)
+    np.testing.assert_allclose(got.nats, wanted, rtol=2e-4, atol=2e-5)
+    np.testing.assert_array_equal(got.seen, counts)
+    assert 0 < int(counts.sum()) < counts.size
+
+
+def test_a_missing_channel_counts_from_its_last_observation() -> None:
+    """What was seen 2.5 ago and is seen again 0.5 later has made a step of 3; the other channel one of 0.5."""
+    m = model(Config(history=0, width=8))
+    age = jnp.array([[2.5, 0.0]])
+    here = Window(jnp.ones((1, D)), age, jnp.zeros(1), jnp.float32(4), jnp.zeros(C))
+    mean, sd = m.transition(here, jnp.float32(0.5))
+    span = jnp.array([3.0, 0.5])
+    np.testing.assert_allclose(mean, 1.0 + m.flow(here) * span, rtol=1e-6)
+    np.testing.assert_allclose(sd, m.diffusion(here) * jnp.sqrt(span), rtol=1e-6)
+
+
+def test_joint_is_the_likelihood() -> None:
+    config = Config(history=1, width=8, objective="joint")
+    m, batch, aux = model(config), transitions(64, config), jnp.array([0.3, 2.0])
+
+    def wanted(m: SequenceSDE) -> jax.Array:
+        return mean_over(*negative_log_likelihood(m, batch))
+
+    got = eqx.filter_jit(eqx.filter_grad(lambda m: loss(m, batch, aux, key=KEY)[0]))(m)
+    truth = eqx.filter_jit(eqx.filter_grad(wanted))(m)
+    for part in ("flow_net", "diffusion_net"):
+        a, b = weights(getattr(got, part)), weights(getattr(truth, part))
+        np.testing.assert_allclose(a, b, atol=1e-4 * np.abs(b).max())
+        assert np.abs(b).max() > 0
+
+
+def test_decoupled_gives_each_network_the_gradient_of_its_own_loss() -> None:
+    """The flow that of its own loss alone; the diffusion that of the likelihood with the means held fixed."""
+    config = Config(history=1, width=8)
+    m, batch, aux = model(config), transitions(64, config), jnp.array([0.3, 2.0])
+
+    def flow(m: SequenceSDE) -> jax.Array:
+        return flow_loss(m, batch, aux).sum() / negative_log_likelihood(m, batch)[1].sum()
+
+    def diffusion(m: SequenceSDE) -> jax.Array:
+        return mean_over(*negative_log_likelihood(m, batch, fixed_mean=True))
+
+    got = eqx.filter_jit(eqx.filter_grad(lambda m: loss(m, batch, aux, key=KEY)[0]))(m)
+    for part, own in (("flow_net", flow), ("diffusion_net", diffusion)):
+        a, b = weights(getattr(got, part)), weights(getattr(eqx.filter_jit(eqx.filter_grad(own))(m), part))
+        np.testing.assert_allclose(a, b, atol=1e-4 * np.abs(b).max())
+        assert np.abs(b).max() > 0
+
+
+def test_the_random_walk_is_no_weight() -> None:
+    config = Config(history=0, width=8)
+    m, batch = model(config), transitions(64, config)
+    gradient = eqx.filter_grad(lambda m: loss(m, batch, jnp.ones(D), key=KEY)[0])(m)
+    np.testing.assert_array_equal(gradient.walk, 0.0)
+
+
+def test_only_observed_targets_count() -> None:
+    """What stands in an unseen target changes nothing, not even as NaN; what is seen does."""
+    config = Config(history=1, width=8, input_noise=0.3)
+    m, batch = model(config), transitions(64, config)
+    step = eqx.filter_jit(eqx.filter_value_and_grad(lambda m, b: loss(m, b, jnp.ones(D), key=KEY)[0]))
+    value, gradient = step(m, batch)
+    for garbage in (jnp.nan, -7e8):
+        other = eqx.tree_at(lambda b: b.target, batch, jnp.where(batch.seen, batch.target, garbage))
+        again, gradient_again = step(m, other)
+        assert float(again) == float(value)
+        np.testing.assert_array_equal(weights(gradient_again), weights(gradient))
+    assert np.isfinite(weights(gradient)).all()
+    other = eqx.tree_at(lambda b: b.target, batch, jnp.where(batch.seen, batch.target + 0.1, batch.target))
+    assert float(step(m, other)[0]) != float(value)
+
+
+def test_the_running_scale_follows_the_residuals() -> None:
+    """v <- .99 v + .01 mean of r² Δ for each channel, held where nothing was seen, never below 1e-8 of the walk's."""
+    config = Config(history=0, width=8)
+    m, batch, aux = model(config), transitions(64, config, missing=0.0), jnp.array([0.3, 2.0])
+    batch = eqx.tree_at(lambda b: b.seen, batch, batch.seen.at[:, 1].set(False))
+    _, (_, new) = loss(m, batch, aux, key=KEY)
+    squared = 2 * flow_loss(m, batch, jnp.ones(D))[:, 0].mean()
+    np.testing.assert_allclose(new, [0.99 * 0.3 + 0.01 * squared, 2.0], rtol=1e-5)
+    _, (_, low) = loss(m, batch, jnp.zeros(D), key=KEY)
+    np.testing.assert_allclose(low[1], 1e-8 * m.walk[1] ** 2, rtol=1e-5)
+
+
+# -- units -------------------------------------------------------------------------------------------------------------
+
+
+def scaled(m: SequenceSDE, flow: Any, walk: Any) -> SequenceSDE:
+    """The model whose flow is `flow` times that of m, and whose diffusion is `walk` times."""
+    factor = jnp.asarray(flow, jnp.float32) * jnp.ones(D)
+    arrays = lambda net: (net.linear.weight, net.linear.bias, net.out.weight)  # noqa: E731
+    net = m.flow_net
+    new = (net.linear.weight * factor[:, None], net.linear.bias * factor, net.out.weight * factor[:, None])
+    return eqx.tree_at(lambda m: (m.walk, *arrays(m.flow_net)), m, (np.asarray(m.walk * walk, np.float32), *new))
+
+
+@pytest.mark.parametrize("flow_loss", ["gaussian", "log"])
+def test_units_of_time_and_of_a_column_do_not_matter(flow_loss: Any) -> None:
+    """Theorem 1 and eq. 20 of the paper: (f / λ, g / √λ) over gaps λ Δ, and (c f, c g) over increments c Δx."""
+    config = Config(history=0, width=8, flow_loss=flow_loss)
+    m, batch, aux = model(config), transitions(64, config, missing=0.0), jnp.array([0.3, 2.0])
+    _, (first, new) = loss(m, batch, aux, key=KEY)
+    slow = eqx.tree_at(lambda b: b.dt, batch, batch.dt * 60)
+    _, (later, new_slow) = loss(scaled(m, 1 / 60, 60**-0.5), slow, aux / 60, key=KEY)
+    assert float(later["flow"]) == pytest.approx(float(first["flow"]), rel=1e-5)
+    assert float(later["nats"]) == pytest.approx(float(first["nats"]), abs=1e-5)
+    np.testing.assert_allclose(new_slow, new / 60, rtol=1e-5)
+    c = np.array([100.0, 0.01])
+    present = batch.window.value[:, -1]
+    wide = eqx.tree_at(lambda b: b.target, batch, present + c * (batch.target - present))
+    _, (other, _) = loss(scaled(m, c, c), wide, aux * c**2, key=KEY)
+    assert float(other["flow"]) == pytest.approx(float(first["flow"]), rel=1e-4)
+    assert float(other["nats"]) == pytest.approx(float(first["nats"]) + np.log(c).mean(), abs=1e-4)
+
+
+# -- what is learnt ----------------------------------------------------------------------------------------------------
+
+THETA, GAP = 1.0, 0.5
+
+
+def stationary(n: int = 6000) -> Transition:
+    """Transitions of an Ornstein-Uhlenbeck process of variance 1: x' = e^(-θΔ) x + noise."""
+    rng = np.random.default_rng(5)
+    x, decay = rng.normal(size=(n, 1)), np.exp(-THETA * GAP)
+    return still(n, x, decay * x + np.sqrt(1 - decay**2) * rng.normal(size=(n, 1)), GAP)
+
+
+def fitted(**options: Any) -> tuple[float, float, Transition]:
+    """Slope of a linear flow, and its constant diffusion at 0, after a full descent of the loss."""
+    batch = stationary()
+    first = SequenceSDE(Config(history=0, depth=0, **options), 1, 0, walk=np.ones(1), key=KEY)
+    last = minimise(first, lambda m, key: loss(m, batch, jnp.ones(1), key=key)[0])
+    here = jax.tree.map(lambda leaf: leaf[0], batch.window).moved(jnp.zeros(1))
+    return float(last.flow_net.linear.weight[0, 0]), float(last.diffusion(here)[0]), batch
+
+
+def test_the_flow_is_that_of_the_start_points_and_the_diffusion_is_whole() -> None:
+    """The regression of velocity on start: (e^(-θΔ) - 1)/Δ. A flow that saw between the ends would learn 0 (THEORY 17).
+
+    And σ is the r.m.s. residual over √Δ: a regression of |residual| would learn .8 of it.
+    """
+    slope, sigma, batch = fitted()
+    x, velocity = np.asarray(batch.window.present), np.asarray((batch.target - batch.window.present) / GAP)
+    exact, offset = np.polyfit(x[:, 0], velocity[:, 0], 1)
+    assert slope == pytest.approx(exact, abs=2e-3)
+    assert slope == pytest.approx((np.exp(-THETA * GAP) - 1) / GAP, abs=0.08)
+    residual = velocity[:, 0] - exact * x[:, 0] - offset
+    assert sigma == pytest.approx(np.sqrt(GAP * np.mean(residual**2)), rel=0.02)
+
+
+@pytest.mark.parametrize("target", ["keep", "return"])
+def test_noise_on_the_input_turns_the_flow_and_does_not_end_in_the_diffusion(target: Any) -> None:
+    """With x̃ = x + s ε the flow is the regression on x̃: slope (a - [return] s²/Δ)/(1 + s²), a the clean one.
+
+    The diffusion is the residual of that flow at the clean points, and not at the noisy ones.
+    """
+    s, clean = 1.5, (np.exp(-THETA * GAP) - 1) / GAP
+    slope, sigma, batch = fitted(input_noise=s, noise_target=target)
+    assert slope == pytest.approx((clean - (s**2 / GAP if target == "return" else 0.0)) / (1 + s**2), abs=0.1)
+    x, velocity = np.asarray(batch.window.present), np.asarray((batch.target - batch.window.present) / GAP)
+    at_clean = np.sqrt(GAP * np.mean((velocity - slope * x) ** 2))
+    at_noisy = np.sqrt(at_clean**2 + GAP * (s * (slope + (1 / GAP if target == "return" else 0.0))) ** 2)
+    assert sigma == pytest.approx(at_clean, rel=0.1)
+    if target == "return":
+        assert sigma < 0.9 * at_noisy
+
+
+@pytest.mark.parametrize("target", ["keep", "return"])
+def test_a_constant_diffusion_has_the_same_loss_with_and_without_noise(target: Any) -> None:
+    config = Config(history=1, width=8, input_noise=2.0, noise_target=target)
+    m, batch = model(config), transitions(32, config)
+    flat = eqx.tree_at(lambda m: m.diffusion_net, m, jax.tree.map(jnp.zeros_like, m.diffusion_net))
+    for one in (eqx.filter_jit(lambda key: jax.vmap(lambda t: transition_losses(flat, t, jnp.ones(D), key))(batch)),):
+        np.testing.assert_array_equal(one(KEY).nats, one(None).nats)
+        assert not np.array_equal(one(KEY).flow, one(None).flow)
+
+
+def test_the_flow_reads_nothing_of_the_target() -> None:
+    """√(r² Δ) moves by exactly 1/√Δ with the target: whatever the flow reads, the target is not in it."""
+    config = Config(history=2, width=8, input_noise=0.5, noise_target="return")
+    m, batch = model(config), transitions(32, config, missing=0.0)
+
+    def root(target: jax.Array, one: Transition) -> jax.Array:
+        moved = eqx.tree_at(lambda t: t.target, one, target)
+        return jnp.sqrt(2 * transition_losses(m, moved, jnp.ones(D), KEY).flow).sum()
+
+    slope = jax.vmap(jax.grad(root))(batch.target, batch)
+    np.testing.assert_allclose(np.abs(slope) * np.sqrt(batch.dt)[:, None], 1.0, rtol=1e-4)
+
+
+# -- options -----------------------------------------------------------------------------------------------------------
+
+
+def test_noise_of_one_size_in_data_units_is_one_number_for_each_column() -> None:
+    sizes = (0.05, 0.6)
+    m = SequenceSDE(Config(history=0, depth=0, input_noise=sizes), 2, 0, walk=np.ones(2), key=KEY)
+    echo = eqx.tree_at(
+        lambda m: m.flow_net.linear.weight, m, jnp.eye(2, 6)
+    )  # f = x, so at rest the residual is the noise
+    n = 8000
+    rest, keys = (
+        jax.tree.map(lambda leaf: leaf[0], still(1, np.zeros((1, 2)), np.zeros((1, 2)))),
+        jax.random.split(KEY, n),
+    )
+    squared = 2 * jax.vmap(lambda k: transition_losses(echo, rest, jnp.ones(2), k))(keys).flow
+    np.testing.assert_allclose(squared.mean(0), np.square(sizes), rtol=5 * np.sqrt(2 / n))
+    one = replace(m.config, input_noise=0.6)
+    np.testing.assert_array_equal(
+        transition_losses(
+            eqx.tree_at(lambda m: m.flow_net, SequenceSDE(one, 2, 0, walk=np.ones(2), key=KEY), echo.flow_net),
+            rest,
+            jnp.ones(2),
+            KEY,
+        ).flow[1],
+        transition_losses(echo, rest, jnp.ones(2), KEY).flow[1],
+    )
+
+
+def test_the_log_loss_is_the_papers_and_tends_to_the_gaussian_one() -> None:
+    """½ log(r² Δ / v + δ); for large δ its gradient is 1/δ times that of ½ r² Δ / v (eq. 23)."""
+    plain = Config(history=1, width=8)
+    m, batch, v = model(plain), transitions(64, plain), jnp.array([0.3, 2.0])
+
+    def gradient(**options: Any) -> np.ndarray:
+        config = replace(plain, **options)
+        other = SequenceSDE(config, D, C, walk=m.walk, key=KEY)
+        same = eqx.tree_at(lambda m: (m.flow_net, m.diffusion_net), other, (m.flow_net, m.diffusion_net))
+        return weights(eqx.filter_grad(lambda m: loss(m, batch, v, key=KEY)[1][0]["flow"])(same).flow_net)
+
+    gaussian = gradient()
+    np.testing.assert_allclose(1e6 * gradient(flow_loss="log", log_delta=1e6), gaussian, rtol=1e-2, atol=1e-4)
+    logged = replace(plain, flow_loss="log", log_delta=0.01)
+    other = SequenceSDE(logged, D, C, walk=m.walk, key=KEY)
+    got = jax.vmap(lambda t: transition_losses(other, t, v, None))(batch)
+    relative = 2 * flow_loss(other, batch, v)
+    np.testing.assert_allclose(got.flow, jnp.where(got.seen, 0.5 * jnp.log(relative + 0.01), 0.0), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(("kind", "best"), [("gaussian", 0.0), ("log", 1.0)])
+def test_at_a_fork_the_gaussian_loss_takes_the_mean_and_the_log_loss_a_branch(kind: Any, best: float) -> None:
+    m = SequenceSDE(Config(history=0, depth=0, flow_loss=kind), 1, 0, walk=np.ones(1), key=KEY)
+    fork = still(2, np.zeros((2, 1)), np.array([[1.0], [-1.0]]))
+
+    def value(f: jax.Array) -> jax.Array:
+        constant = eqx.tree_at(lambda m: m.flow_net.linear.bias, m, f[None])
+        return loss(constant, fork, jnp.ones(1), key=KEY)[1][0]["flow"]
+
+    f = jnp.linspace(-1.5, 1.5, 301)
+    assert abs(float(f[jnp.argmin(jax.vmap(value)(f))])) == pytest.approx(best, abs=0.011)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"history": -1},
+        {"width": 0},
+        {"objective": "both"},
+        {"flow_loss": "mse"},
+        {"noise_target": "undo"},
+        {"log_delta": 0.0},
+        {"log_delta": float("nan")},
+        {"input_noise": -0.1},
+        {"input_noise": float("inf")},
+        {"input_noise": (0.1, float("nan"))},
+        {"input_noise": ()},
+    ],
+)
+def test_options_without_a_meaning_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=next(iter(options))):
+        Config(**options)
+
+
+def test_noise_for_other_columns_is_refused_and_lists_are_taken() -> None:
+    config = Config(
+        **{**asdict(Config(input_noise=(0.1, 0.2))), "input_noise": [0.1, 0.2]}
+    )  # as it comes back from JSON
+    assert config == Config(input_noise=(0.1, 0.2))
+    with pytest.raises(InputError, match="3 columns"):
+        SequenceSDE(config, 3, 0, walk=np.ones(3), key=KEY)
+
+
+# -- rollout -----------------------------------------------------------------------------------------------------------
+
+
+def start(h: int = 0, c: int = 0, age: float = 0.0) -> Window:
+    value = jnp.tile(jnp.array([0.4, -0.3]), (h + 1, 1))
+    return Window(
+        value, jnp.zeros_like(value).at[-1, 1].set(age), jnp.arange(h, -1.0, -1.0), jnp.zeros(()), jnp.zeros(c)
+    )
+
+
+def test_rollout_is_the_simulation_of_the_process() -> None:
+    """One Euler-Maruyama step a gap on the same normals: the raw normals of (key, i) are those of the Brownian grid."""
+    m = model(Config(history=0, width=8), c=0)
+    dt = jnp.array([0.5, 1.0, 0.25, 2.0])
+    rolled = rollout(m, start(), Steps(dt, jnp.zeros((4, 0))), key=KEY)
+    ts = jnp.concatenate([jnp.zeros(1), jnp.cumsum(dt)])
+    path = sde.simulate(m.process(), start().present, ts, key=KEY, args=(start(), jnp.ones(D)))
+    np.testing.assert_allclose(rolled.states, path.ys[1:], rtol=2e-5, atol=1e-6)
+
+
+def test_a_stale_channel_catches_up_in_its_first_gap() -> None:
+    m, window = model(Config(history=0, width=8), c=0), start(age=1.5)
+    rolled = rollout(m, window, Steps(jnp.array([0.5]), jnp.zeros((1, 0))), key=KEY)
+    stretch = jnp.array([1.0, (0.5 + 1.5) / 0.5])
+    path = sde.simulate(m.process(), window.present, jnp.array([0.0, 0.5]), key=KEY, args=(window, stretch))
+    np.testing.assert_allclose(rolled.states, path.ys[1:], rtol=2e-5, atol=1e-6)
+
+
+def test_rollout_steps_by_the_transition_and_pushes_the_window() -> None:
+    """With a past and covariates: every mean and s.d. is that of `transition` at the window of the states so far."""
+    m = model(Config(history=2, width=8, time_dependent=True))
+    dt, context = jnp.array([0.5, 1.0, 0.0, 0.25]), jnp.arange(4.0)[:, None]
+    window = start(h=2, c=1, age=0.5)
+    rolled = rollout(m, window, Steps(dt, context), key=KEY)
+    for k in (0, 1, 3):
+        mean, sd = m.transition(window, dt[k])
+        np.testing.assert_allclose(rolled.mean[k], mean, rtol=2e-5, atol=1e-6)
+        np.testing.assert_allclose(rolled.sd[k], sd, rtol=2e-5)
+        noise = jax.random.normal(jax.random.fold_in(KEY, k), (D,))
+        np.testing.assert_allclose(rolled.states[k], mean + sd * noise, rtol=2e-5, atol=1e-6)
+        window = window.pushed(rolled.states[k], dt[k], context[k])
+    np.testing.assert_array_equal(rolled.states[2], rolled.states[1])  # a step of length zero stands still
+    assert not np.asarray(rolled.sd[2]).any()
+
+
+@pytest.mark.parametrize("substeps", [1, 4])
+def test_the_law_of_substeps(substeps: int) -> None:
+    """A linear flow with constant noise has Gaussian paths: mean <- (I + A h) mean + b h; the covariance likewise."""
+    m = model(Config(history=0, depth=0), c=0)
+    quiet = eqx.tree_at(lambda m: m.diffusion_net, m, jax.tree.map(jnp.zeros_like, m.diffusion_net))
+    a = jnp.array([[-0.9, 0.5], [-0.4, -0.6]])
+    quiet = eqx.tree_at(lambda m: m.flow_net.linear.weight, quiet, jnp.zeros((2, 6)).at[:, :2].set(a))
+    b, n, dt = np.asarray(quiet.flow_net.linear.bias), 20_000, np.array([0.5, 1.0])
+    mean, covariance = np.array([0.4, -0.3]), np.zeros((2, 2))
+    for gap in dt:
+        for _ in range(substeps):
+            h = gap / substeps
+            move = np.eye(2) + np.asarray(a) * h
+            mean, covariance = move @ mean + b * h, move @ covariance @ move.T + np.diag(quiet.walk**2) * h
+    steps = Steps(_f32(dt), jnp.zeros((2, 0)))
+    run = jax.jit(jax.vmap(lambda k: rollout(quiet, start(), steps, key=k, substeps=substeps).states[-1]))
+    ends = np.asarray(run(jax.random.split(KEY, n)), np.float64)
+    error = np.sqrt(np.diag(covariance) / n)
+    np.testing.assert_allclose(ends.mean(0), mean, atol=4 * error.max())
+    spread = np.sqrt(np.outer(np.diag(covariance), np.diag(covariance)))
+    np.testing.assert_allclose(np.cov(ends.T) / spread, covariance / spread, atol=4 * np.sqrt(2 / n))
