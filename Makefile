@@ -46,7 +46,8 @@ shots: runs/demo/report.html
 runs/demo/report.html: | $(READY)
 	$(BIN)/neuralsde demo --out runs/demo
 
-bench: .venv-bench/.ready
+bench: .venv-bench/.ready $(READY)
+	$(BIN)/python benchmarks/startup.py
 	.venv-bench/bin/python benchmarks/run.py $(ARGS)
 
 lock:

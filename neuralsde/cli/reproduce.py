@@ -19,8 +19,10 @@ def reproduce(
     *,
     out: Annotated[Path | None, Parameter(help="Folder to write to; runs/NAME by default.")] = None,
     seed: Seed = 0,
+    seeds: Annotated[int, Parameter(help="How many seeds, from --seed on.")] = 1,
 ) -> None:
     """Repeat a published figure or table and print measured beside expected numbers."""
-    target = EXPERIMENTS[choose(name, EXPERIMENTS, "experiment")]
-    for line in function(target)(out=out or Path("runs") / name, seed=seed):
-        print(line)
+    target = function(EXPERIMENTS[choose(name, EXPERIMENTS, "experiment")])
+    progress = function("neuralsde.train.progress:automatic")()
+    for line in target(out=out or Path("runs") / name, seed=seed, seeds=seeds, progress=progress):
+        print(line, flush=True)

@@ -271,7 +271,7 @@ def vector_field(content: ReportContent) -> str:
     alt = "Streamlines of the drift over the size of the diffusion"
     drawing = inline(plots.vector_field(field, content.columns), "field", alt)
     about = (
-        "Streamlines follow the drift, thicker where it is faster; the darker the ground, the larger the noise. Both "
+        "Streamlines follow the drift, thicker where it is faster; the stronger the tint, the larger the noise. Both "
         f"are measured against the range of each column. {field.about}"
     )
     swatches = [("thin", "drift"), ("ramp", "diffusion, from none to its largest here")]
@@ -286,7 +286,7 @@ def vector_field(content: ReportContent) -> str:
 def _ranges(columns: Sequence[str], field: VectorField) -> str:
     """Smallest and largest diffusion of each column in numbers."""
     ends = [(part.min(), part.max()) for part in (field.diffusion[..., 0], field.diffusion[..., 1])]
-    sizes = [f"{name} {low:.3g} to {high:.3g}" for name, (low, high) in zip(columns, ends, strict=True)]
+    sizes = [f"{name} {low:.3g} to {high:.3g}" for name, (low, high) in zip(columns[:2], ends, strict=True)]
     return f"diffusion per √({field.time_unit}): {' · '.join(sizes)}"
 
 
@@ -348,7 +348,8 @@ def _dots(panels: Sequence[tuple[str, str]]) -> str:
 
 def _table(head: str, body: str, width: int, kind: str = "") -> str:
     """A table of numbers whose intervals take `width` characters, so that they line up."""
-    table = f'<table class="{f"numbers {kind}".strip()}" style="--w:{width}ch"><thead>{head}</thead><tbody>{body}</tbody></table>'
+    parts = f"<thead>{head}</thead><tbody>{body}</tbody>"
+    table = f'<table class="{f"numbers {kind}".strip()}" style="--w:{width}ch">{parts}</table>'
     return f'<div class="scroll" tabindex="0">{table}</div>'
 
 

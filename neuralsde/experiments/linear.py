@@ -187,6 +187,23 @@ def kalman(sample: Sample, keep: np.ndarray) -> tuple[float, int]:
     return total, count
 
 
+def one_step_sigma(process: Process) -> np.ndarray:
+    """The best constant diffusion (d,) of a one-step transition: √E[Q_ii / Δ]."""
+    variance = np.einsum("kii->ki", process.kernels.Q) / process.gaps[:, None]
+    return np.sqrt(variance.mean(0))
+
+
+def euler_bias(process: Process) -> tuple[float, float]:
+    """Relative drift error of a perfect one-step fit: |λ| E[Δ] / 2, and exactly, with the loss's weights.
+
+    That is B = E[F(Δ) - I] / E[Δ] in place of A, since the loss weighs a transition by its gap.
+    """
+    B = (process.kernels.F - np.eye(process.dim)).mean(0) / process.gaps.mean()
+    root = np.linalg.cholesky(process.covariance)
+    error, size = (np.linalg.norm((part @ root) / process.sigma[:, None]) for part in (B - process.A, process.A))
+    return process.rate * float(process.gaps.mean()) / 2, float(error / size)
+
+
 # -- estimators ----------------------------------------------------------------------------------------------------
 
 
@@ -226,7 +243,9 @@ def euler_estimate(sample: Sample) -> Estimate:
     d, M, gaps = sample.process.dim, _moments(sample), sample.process.gaps[:, None, None]
     inputs, outputs = M[:, : d + 1, : d + 1], M[:, d + 1 :, : d + 1] - M[:, :d, : d + 1]
     Ab = np.linalg.solve((inputs * gaps).sum(0), outputs.sum(0).T).T
-    G = np.concatenate([-np.eye(d) - gaps * Ab[:, :d], -gaps * Ab[:, d:], np.broadcast_to(np.eye(d), (len(M), d, d))], 2)
+    G = np.concatenate(
+        [-np.eye(d) - gaps * Ab[:, :d], -gaps * Ab[:, d:], np.broadcast_to(np.eye(d), (len(M), d, d))], 2
+    )
     variance = np.einsum("kij,kjl,kil->i", G, M / gaps, G) / sample.transitions
     return Estimate(Ab[:, :d], Ab[:, d], np.sqrt(variance))
 

@@ -67,8 +67,6 @@ class Config:
                 raise InputError(f"{name}={getattr(self, name)}", "", f"a whole number, at least {least}")
         if not (np.isfinite(self.log_delta) and self.log_delta > 0):
             raise InputError(f"log_delta={self.log_delta}", "", "a positive number")
-        if isinstance(self.input_noise, list):  # as JSON gives it back
-            object.__setattr__(self, "input_noise", tuple(self.input_noise))
         noise = self.input_noise if isinstance(self.input_noise, tuple) else (self.input_noise,)
         if not noise or not all(isinstance(s, int | float) and 0 <= s < np.inf for s in noise):
             raise InputError(f"input_noise={self.input_noise}", "", "0 or a positive number, or one for each column")

@@ -123,4 +123,6 @@ def model_config(name: str, settings: Mapping[str, Any]) -> Config:
     for setting in settings:
         if setting not in known:
             raise InputError(f"the setting '{setting}' of {name}", "there is none", hint=closest(setting, known))
-    return MODELS[name](**settings)
+    # JSON knows no tuples
+    known_types: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
+    return MODELS[name](**known_types)

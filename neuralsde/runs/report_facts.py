@@ -96,7 +96,7 @@ def facts(
 
 def _data(plan: Plan, split: Split | None) -> dict[str, str]:
     encoder, data = plan.encoder, split.data if split else None
-    ids = f": {_some(s.id for s in data)}" if data is not None and 1 < len(data) else ""
+    ids = f": {_some(s.id for s in data)}" if data is not None and len(data) > 1 else ""
     layout = encoder.layout
     ranges = [_range(name, *bounds) for name, bounds in layout.support.items()]
     steps = [f"{name} {step:.3g}" for name, step in zip(encoder.columns, encoder.resolution, strict=True) if step > 0]
@@ -129,13 +129,14 @@ def _model(plan: Plan, model: SequenceSDE) -> dict[str, str]:
     config, law = plan.config, plan.law
     count = sum(leaf.size for leaf in jax.tree.leaves(eqx.filter((model.flow_net, model.diffusion_net), eqx.is_array)))
     past = {0: "the present alone", 1: "the present and the row before it"}
+    also = {"covariates": plan.encoder.context_dim, "the time since the start": config.time_dependent}
     reads = past.get(config.history, f"the present and the {config.history} rows before it")
     gaps = [_length(plan, gap) for gap in (law.shortest, law.longest)]
     sizes = ", ".join(f"{s:.3g}" for s in np.atleast_1d(config.input_noise))
     noise = f"{sizes} s.d. on the input, targets {_TARGETS[config.noise_target]}"
     return {
         "Equation": "dx = f dt + g dW, Itô, diagonal noise",
-        "f and g read": reads + (", and covariates" if plan.encoder.context_dim else ""),
+        "f and g read": "; ".join([reads, *(name for name, read in also.items() if read)]),
         "Networks": f"two, of {_many(config.depth, 'layer', 'layers')} of {config.width}; {grouped(count)} parameters",
         "Objective": _OBJECTIVES[config.objective] + ("" if config.flow_loss == "gaussian" else ", log loss"),
         "Regulariser": noise if np.any(config.input_noise) else "",

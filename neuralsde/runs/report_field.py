@@ -60,16 +60,22 @@ def vector_field(
 
 def coefficients(model: SequenceSDE, z: np.ndarray, context: np.ndarray, time: float) -> tuple[Floats, Floats]:
     """Flow and diffusion (n, d) at states (n, d) whose past is equal to them, all in model units."""
+    states, covariates = (jnp.asarray(part, jnp.float32) for part in (z, context))
+    flow, sigma = _coefficients(model, states, covariates, jnp.float32(time))
+    return np.asarray(flow, np.float64), np.asarray(sigma, np.float64)
+
+
+@eqx.filter_jit
+def _coefficients(model: SequenceSDE, z: jax.Array, context: jax.Array, time: jax.Array) -> tuple[jax.Array, jax.Array]:
     history = model.config.history
 
     def at(state: jax.Array) -> tuple[jax.Array, jax.Array]:
         value = jnp.broadcast_to(state, (history + 1, len(state)))
         lag = jnp.arange(history, -1, -1, dtype=value.dtype)
-        here = Window(value, jnp.zeros_like(value), lag, jnp.float32(time), jnp.asarray(context, jnp.float32))
+        here = Window(value, jnp.zeros_like(value), lag, time, context)
         return model.flow(here), model.diffusion(here)
 
-    flow, sigma = eqx.filter_jit(jax.vmap(at))(jnp.asarray(z, jnp.float32))
-    return np.asarray(flow, np.float64), np.asarray(sigma, np.float64)
+    return jax.vmap(at)(z)
 
 
 def to_data(encoder: Encoder, z: np.ndarray, flow: np.ndarray, sigma: np.ndarray) -> tuple[Floats, Floats]:
@@ -118,7 +124,9 @@ def _about(fitted: Fitted, moment: Moment | None) -> str:
     parts = []
     if fitted.history:
         rows = "row" if fitted.history == 1 else f"{fitted.history} rows"
-        parts.append(f"The model also reads the {rows} before the present: here they equal it, a state that stood still.")
+        parts.append(
+            f"The model also reads the {rows} before the present: here they equal it, a state that stood still."
+        )
     if fitted.encoder.context_dim and moment is not None:
         clock, series = fitted.encoder.clock, moment.rows.series[moment.row]
         time = moment.rows.origin[series] + moment.rows.time[moment.row] * fitted.encoder.tau

@@ -139,7 +139,7 @@ def moment_text(clock: Clock, time: float) -> str:
 
 @dataclass(frozen=True)
 class _Ahead:
-    """What follows an origin: `times (k,)` model time since then, and the rows there, -1 where there is none held out."""
+    """What follows an origin: `times (k,)` model time since then, and the rows there; -1: none that is held out."""
 
     row: int
     times: np.ndarray
@@ -148,7 +148,7 @@ class _Ahead:
     @classmethod
     def of(cls, scene: Scene, row: int, horizon: int) -> _Ahead:
         rows, held = scene.rows, scene.held
-        end = rows.start[rows.series[row] + 1]
+        end = int(rows.start[rows.series[row] + 1])
         after = np.arange(row + 1, min(end, row + 1 + 4 * horizon))
         seen = after[np.cumprod(held[after]).astype(bool)]
         seen = seen[rows.time[seen] - rows.time[row] < horizon + 0.5]

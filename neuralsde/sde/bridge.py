@@ -67,7 +67,7 @@ class ConditionalPaths(eqx.Module):
         return jnp.sqrt(jnp.tensordot(self.weights, (self.paths - self.mean()) ** 2, 1))
 
     def equally_weighted(self, key: Key[Array, ""]) -> Float[Array, "n K d"]:
-        """N paths of equal weight, drawn by systematic resampling."""
+        """Paths of equal weight, n of them, drawn by systematic resampling."""
         return self.paths[_systematic(jax.random.uniform(key, (), self.log_weight.dtype), self.weights)]
 
 
@@ -83,10 +83,10 @@ def conditional_paths(
     advance: Advance,
     pilots: int = 32,
 ) -> ConditionalPaths:
-    """N weighted draws of x_1 ... x_K given the entries `target[mask]`.
+    """Weighted draws, n of them, of x_1 ... x_K given the entries `target[mask]`.
 
-    kernel:  (state, input_k) -> (mean (d,), sd (d,) > 0), the law of x_{k+1}; twice differentiable is not needed, the
-             mean's derivative guides but never biases.
+    kernel:  (state, input_k) -> (mean (d,), sd (d,) > 0), the law of x_{k+1}; the derivative of its
+             mean guides the paths, and never biases them.
     advance: (state, x_{k+1}, input_k) -> the next state, in the same structure, shapes and dtypes.
     state0:  any pytree; its float leaves are what the guidance looks at.
     inputs:  a pytree with leading axis K, or None.

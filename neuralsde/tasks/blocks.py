@@ -23,7 +23,7 @@ import numpy as np
 from neuralsde.data import Rows
 from neuralsde.data.model_time import TICK
 
-LONGEST = 128
+LONGEST = 64
 OVERLAP = 16
 LOOK_AHEAD = 128
 

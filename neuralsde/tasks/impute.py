@@ -8,8 +8,10 @@ summed up, so that means and intervals are those of the data's own units and sta
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import reduce
 from itertools import pairwise
 from typing import Any
 
@@ -33,6 +35,7 @@ from neuralsde.tasks.forecast import Summary, checked_levels, long_table, requir
 
 _PATHS_AT_ONCE = 8_192
 _STATES_AT_ONCE = 1 << 22
+_ENOUGH, _MOST_TRIES = 0.25, 16
 _CHEAPER_THAN_COMPILING = 4_000_000
 """Steps of paths that take less time than to compile a program for one more length."""
 
@@ -72,7 +75,7 @@ def impute(
 
 @dataclass(frozen=True)
 class Drawn:
-    """The answer to one stretch, in data units: samples (n, m, d) at m slots with weights (n,) and support (m,).
+    """The answer to one stretch, in data units: samples (n, m, d) at m slots, log_weight (n,) and support (m,).
 
     A slot is a row of the table, or len(rows) + the number of an asked time. Observed entries have their value in
     every sample.
@@ -80,8 +83,25 @@ class Drawn:
 
     slot: np.ndarray
     samples: np.ndarray
-    weights: np.ndarray
+    log_weight: np.ndarray
     support: np.ndarray
+
+    @property
+    def weights(self) -> np.ndarray:
+        """Weights (n,) that sum to 1."""
+        weights = np.exp(self.log_weight - self.log_weight.max())
+        return weights / weights.sum()
+
+    @staticmethod
+    def pooled(parts: Sequence[Drawn]) -> Drawn:
+        """Independent answers to one stretch as one. Their weights share a scale, so they are simply put together."""
+        if len(parts) == 1:
+            return parts[0]
+        log_weight = np.concatenate([part.log_weight for part in parts])
+        whole = Drawn(parts[0].slot, np.concatenate([p.samples for p in parts]), log_weight, parts[0].support)
+        share = whole.weights.reshape(len(parts), -1).sum(1)
+        support = 1 / sum(w**2 / part.support for w, part in zip(share, parts, strict=True))
+        return replace(whole, support=support)
 
 
 @dataclass(frozen=True)
@@ -123,23 +143,28 @@ def _outside(data: Trajectories, time: float) -> InputError:
 def fill(
     fitted: Fitted, data: Trajectories, rows: Rows, asked: Sequence[Asked], *, n: int, seed: int
 ) -> Iterator[Drawn]:
-    """Paths through every stretch of `data` that misses something. Path j of a stretch is the same in any batch."""
+    """Paths through every stretch of `data` that misses something; what is drawn for one does not depend on others.
+
+    A stretch whose n paths are worth less than `_ENOUGH` of them is drawn again, up to `_MOST_TRIES` times in all.
+    """
+    solver = _Solver(fitted, data, rows, Table.of(rows), jax.random.key(seed), n)
     blocks = find_blocks(rows, [each.model for each in asked], fitted.history, fitted.law.substeps)
-    table, key = Table.of(rows), jax.random.key(seed)
-    for group, size, length in _batches(blocks, n):
-        # filled up with its own last stretch, so that one compiled program serves all batches of a length
-        batch = _Batch.of(fitted, data, rows, group + [group[-1]] * (size - len(group)), length)
-        paths = _solve(fitted.model, table, key, batch, n)
-        states, weights, support = (np.asarray(x) for x in (paths.paths, paths.weights, paths.support))
-        _check_finite(states, weights)
-        for i, block in enumerate(group):
-            wanted = np.flatnonzero(block.slot >= 0)
-            samples = fitted.encoder.decode(states[i][:, wanted])
-            yield Drawn(block.slot[wanted], samples, weights[i].astype(np.float64), support[i][wanted])
+    for group, length in _groups(blocks, n):
+        size = _batch_size(len(group), length, n)
+        first = solver.draw([(block, 0) for block in group], length, size)
+        more = [
+            (i, t)
+            for i, part in enumerate(first)
+            for t in range(1, min(_MOST_TRIES, math.ceil(_ENOUGH * n / part.support.min())))
+        ]
+        parts = [[part] for part in first]
+        for (i, _), part in zip(more, solver.draw([(group[i], t) for i, t in more], length, size), strict=True):
+            parts[i].append(part)
+        yield from map(Drawn.pooled, parts)
 
 
-def _batches(blocks: Sequence[Block], n: int) -> Iterator[tuple[list[Block], int, int]]:
-    """Blocks of like length, how many at once, and the length: few shapes, as each is a program to be compiled."""
+def _groups(blocks: Sequence[Block], n: int) -> Iterator[tuple[list[Block], int]]:
+    """Blocks of like length, and the length they are padded to: few, as each is a program to be compiled."""
     groups: dict[int, list[Block]] = {}
     for block in blocks:
         groups.setdefault(_padded(len(block)), []).append(block)
@@ -147,10 +172,7 @@ def _batches(blocks: Sequence[Block], n: int) -> Iterator[tuple[list[Block], int
         if len(groups[length]) * (longer - length) * n < _CHEAPER_THAN_COMPILING:
             groups[longer] = groups.pop(length) + groups[longer]
     for length, group in sorted(groups.items()):
-        most = max(1, min(_PATHS_AT_ONCE // n, _STATES_AT_ONCE // (n * length)))
-        size = most if 8 * len(group) > most else -(-most // 8)
-        for first in range(0, len(group), size):
-            yield group[first : first + size], size, length
+        yield group, length
 
 
 def _padded(length: int) -> int:
@@ -158,11 +180,47 @@ def _padded(length: int) -> int:
     return 16 << 2 * max(0, -(-(length - 1).bit_length() // 2) - 2)
 
 
+def _batch_size(count: int, length: int, n: int) -> int:
+    most = max(1, min(_PATHS_AT_ONCE // n, _STATES_AT_ONCE // (n * length)))
+    return most if 8 * count > most else -(-most // 8)
+
+
+@dataclass(frozen=True)
+class _Solver:
+    """What all stretches share."""
+
+    fitted: Fitted
+    data: Trajectories
+    rows: Rows
+    table: Table
+    key: Key[Array, ""]
+    n: int
+
+    def draw(self, jobs: Sequence[tuple[Block, int]], length: int, size: int) -> list[Drawn]:
+        """Answers to jobs (stretch, number of the try), `size` at a time, padded to `length` points."""
+        drawn: list[Drawn] = []
+        for begin in range(0, len(jobs), size):
+            part = list(jobs[begin : begin + size])
+            # filled up with its own last job, so that one compiled program serves all batches of a length
+            full = part + [part[-1]] * (size - len(part))
+            batch = _Batch.of(self.fitted, self.data, self.rows, full, length)
+            paths = _solve(self.fitted.model, self.table, self.key, batch, self.n)
+            states, log_weight, support = (np.asarray(x) for x in (paths.paths, paths.log_weight, paths.support))
+            _check_finite(states, log_weight)
+            for i, (block, _) in enumerate(part):
+                wanted = np.flatnonzero(block.slot >= 0)
+                samples = self.fitted.encoder.decode(states[i][:, wanted])
+                worth = np.minimum(support[i][wanted].astype(np.float64), self.n)
+                drawn.append(Drawn(block.slot[wanted], samples, log_weight[i].astype(np.float64), worth))
+        return drawn
+
+
 class _Batch(eqx.Module):
     """Blocks of one padded length K as arrays with a leading axis: see `Block` and `models.conditional.Points`."""
 
     series: Array
     last: Array
+    attempt: Array
     start: Array
     unseen: Array
     points: Points
@@ -170,11 +228,13 @@ class _Batch(eqx.Module):
     mask: Array
 
     @classmethod
-    def of(cls, fitted: Fitted, data: Trajectories, rows: Rows, blocks: Sequence[Block], K: int) -> _Batch:
+    def of(cls, fitted: Fitted, data: Trajectories, rows: Rows, jobs: Sequence[tuple[Block, int]], K: int) -> _Batch:
+        blocks = [block for block, _ in jobs]
         here = [b.row >= 0 for b in blocks]
         return cls(
             series=jnp.array([b.series for b in blocks]),
             last=jnp.array([b.last for b in blocks]),
+            attempt=jnp.array([t for _, t in jobs]),
             start=jnp.array([b.start for b in blocks]),
             unseen=jnp.array([b.unseen for b in blocks]),
             points=Points(
@@ -211,14 +271,14 @@ def _solve(model: SequenceSDE, table: Table, key: Key[Array, ""], batch: _Batch,
     def one(b: _Batch) -> ConditionalPaths:
         window = table.window(b.start, model.config.history)
         window = jax.tree.map(lambda none, some: jnp.where(b.unseen, none, some), unseen(window), window)
-        own = jax.random.fold_in(jax.random.fold_in(key, b.series), b.last)
+        own = reduce(jax.random.fold_in, (b.series, b.last, b.attempt), key)
         return conditional(model, window, b.points, b.target, b.mask, key=own, n=n)
 
     return jax.vmap(one)(batch)
 
 
-def _check_finite(states: np.ndarray, weights: np.ndarray) -> None:
-    broken = ~(np.isfinite(states).all(axis=(1, 2, 3)) & np.isfinite(weights).all(axis=1))
+def _check_finite(states: np.ndarray, log_weight: np.ndarray) -> None:
+    broken = ~(np.isfinite(states).all(axis=(1, 2, 3)) & np.isfinite(log_weight).all(axis=1))
     if broken.any():
         raise RunFailed(
             f"{broken.sum()} of {broken.size} stretches have paths that are not finite",

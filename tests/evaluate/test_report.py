@@ -14,6 +14,7 @@ import pytest
 from neuralsde.evaluate.bootstrap import Estimate
 from neuralsde.evaluate.compare import compare, coverage_rows
 from neuralsde.evaluate.content import Fan, Paths, Pit, ReportContent, Score, Training
+from neuralsde.evaluate.plots import FARTHEST, score_dots
 from neuralsde.evaluate.report import headline, render, write_report
 
 VOID = {"meta", "link", "br", "wbr"}
@@ -172,11 +173,43 @@ def test_a_difference_that_is_not_resolved_is_marked():
         Score("crps", "x", "1", "worse", 2.0, 1.9, 2.1, gain(0.8, 1.2)),
     )
     page = render(ReportContent("", "", ("x",), scores=rows))
-    cells = dict(re.findall(r'<th scope="row">(\w+)</th><td>(.*?)<small>', page))
+    cells = dict(zip(("model", "close", "better", "worse"), re.findall(r"<td>(.*?)<small>", page), strict=True))
     assert "≈" in cells["close"]
     assert "◂" in cells["better"]
     assert "<b>" in cells["better"]
-    assert cells["worse"] == "2.00"
+    assert cells["worse"] == "2.000"
+
+
+def test_scores_of_one_lead_stand_in_one_row_a_column():
+    rows = tuple(Score("nll", column, "1 h", method, 1.0, 0.9, 1.1) for method in ("b", "m") for column in ("x", "y"))
+    page = render(ReportContent("", "", ("x", "y"), model="m", scores=rows))
+    table = page[page.index("Negative log-likelihood") :]
+    assert '<span class="unit">1 h ahead</span>' in table
+    assert re.findall(r'<th scope="col"[^>]*>(\w+)</th>', table) == ["m", "b"]
+    assert re.findall(r'<th scope="row">(\w+)</th>', table) == ["x", "y"]
+    several = tuple(dataclasses.replace(row, lead=lead) for lead in ("1 h", "6 h") for row in rows)
+    page = render(ReportContent("", "", ("x", "y"), model="m", scores=several))
+    assert re.findall(r'<th scope="col"[^>]*>([^<]+)</th>', page) == ["1 h", "6 h"]
+
+
+def test_numbers_on_the_axes_keep_their_digits():
+    values = np.array([0.22325, 0.22340, 0.22400])
+    steps = np.array([100.0, 200.0, 300.0])
+    page = render(ReportContent("", "", ("x",), training=Training(steps, values, steps, values)))
+    labels = [float(label) for label in re.findall(r">(0\.22\d*)<", page)]
+    assert any(label not in (0.22, 0.23) for label in labels)
+
+
+def test_what_is_missing_is_explained():
+    page = render(ReportContent("", "", ("x",), missing="the table is gone"))
+    assert page.count("Reason: the table is gone.") == 1
+
+
+def test_a_hopeless_baseline_stands_at_the_edge():
+    rows = (Score("crps", "x", "1", "m", 1.0, 0.9, 1.1), Score("crps", "x", "1", "b", 1.0, 0.9, 1.1))
+    far = (*rows, Score("crps", "x", "1", "c", 500.0, 400.0, 600.0))
+    _, high = score_dots(far, ("x",), ("m", "b", "c"), "m").axes[0].get_xlim()
+    assert FARTHEST < high < 2 * FARTHEST
 
 
 def test_written_in_one_move(tmp_path: Path):

@@ -1,8 +1,9 @@
 """A linear sequence SDE with chosen coefficients, and the exact law of its Euler-Maruyama chain.
 
-    x_{k+1} = x_k + (A x_k + B (x_{k-1} - x_k)) dt_k + sigma √dt_k ξ_k
+    x' = y + (A y + B (past - y)) dt + sigma √dt ξ
 
-Every x_k is affine in the noise, so the chain is one Gaussian; given some entries, `condition` is its Kalman smoother.
+y is the present, past the row before the last one. Where a gap closes the rows move up; inside a gap only y moves.
+Every point is affine in the noise, so the chain is one Gaussian; given some entries, `smoother` conditions it.
 """
 
 from __future__ import annotations
@@ -14,39 +15,66 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from neuralsde.data import Encoder, Trajectories, from_arrays
+from neuralsde.data import Encoder, Trajectories
 from neuralsde.models.sequence_sde import Config, SequenceSDE
 from neuralsde.sde import condition
 from neuralsde.tasks.fitted import Fitted, GapLaw
 
 
-def linear_model(A: np.ndarray, sigma: np.ndarray, B: np.ndarray | None = None) -> SequenceSDE:
-    """The model with these coefficients, in units of model time; with B it reads one row of history."""
+def linear_model(
+    A: np.ndarray, sigma: np.ndarray, B: np.ndarray | None = None, context: np.ndarray | None = None
+) -> SequenceSDE:
+    """The model with these coefficients, in units of model time; with B it reads one row of history.
+
+    context: (d, c), added to the drift times the covariates.
+    """
     d, history = len(sigma), 0 if B is None else 1
-    config = Config(history=history, depth=0)
-    model = SequenceSDE(config, d, 0, walk=np.asarray(sigma), key=jax.random.key(0))
+    c = 0 if context is None else context.shape[1]
+    model = SequenceSDE(Config(history=history, depth=0), d, c, walk=np.asarray(sigma), key=jax.random.key(0))
     weight = np.zeros(model.flow_net.linear.weight.shape, np.float32)
     weight[:, :d] = A
     if B is not None:
         weight[:, d : 2 * d] = B
+    if context is not None:
+        weight[:, -c:] = context
     return eqx.tree_at(lambda m: m.flow_net.linear.weight, model, jnp.asarray(weight))
 
 
 def chain(
-    A: np.ndarray, sigma: np.ndarray, start: np.ndarray, dt: np.ndarray, B: np.ndarray | None = None
+    A: np.ndarray,
+    sigma: np.ndarray,
+    dt: np.ndarray,
+    *,
+    start: np.ndarray | None = None,
+    B: np.ndarray | None = None,
+    closes: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mean (K, d) and covariance (K, d, K, d) of x_1..x_K; start (2, d): x_{-1} and x_0."""
-    K, d = len(dt), len(sigma)
+    """Mean (K, d) and covariance (K, d, K, d) of the K points after `start (2, d)`: the row before the last, the last.
+
+    dt: (K,) or (K, d). Without a start the first point is N(0, I), also for the row before it.
+    """
+    d, K = len(sigma), len(dt)
     B = np.zeros((d, d)) if B is None else B
-    mean, slope = [*np.asarray(start, float)], [np.zeros((d, K * d))] * 2
-    for k, step in enumerate(dt):
-        F = np.eye(d) + (A - B) * step
-        noise = np.zeros((d, K * d))
-        noise[:, k * d : (k + 1) * d] = np.diag(sigma) * np.sqrt(step)
-        mean.append(F @ mean[-1] + B @ mean[-2] * step)
-        slope.append(F @ slope[-1] + B @ slope[-2] * step + noise)
-    G = np.concatenate(slope[2:])
-    return np.stack(mean[2:]), (G @ G.T).reshape(K, d, K, d)
+    closes = np.ones(K, bool) if closes is None else closes
+    noise = np.eye(K * d).reshape(K, d, K * d)
+    zero = np.zeros((d, K * d))
+    points: list[tuple[np.ndarray, np.ndarray]] = []
+    if start is None:
+        points.append((np.zeros(d), noise[0]))
+        past = row = y = points[0]
+    else:
+        past, row = ((x, zero) for x in np.asarray(start, float))
+        y = row
+    for k in range(len(points), K):
+        step = np.broadcast_to(dt[k], d)
+        drift = [step[:, None] * M for M in (A - B, B)]
+        y = tuple(y[i] + drift[0] @ y[i] + drift[1] @ past[i] for i in (0, 1))
+        y = (y[0], y[1] + (sigma * np.sqrt(step))[:, None] * noise[k])
+        points.append(y)
+        if closes[k]:
+            past, row = row, y
+    mean, slope = np.stack([m for m, _ in points]), np.concatenate([s for _, s in points])
+    return mean, (slope @ slope.T).reshape(K, d, K, d)
 
 
 def smoother(mean: np.ndarray, cov: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -61,8 +89,3 @@ def fitted_linear(model: SequenceSDE, data: Trajectories, tau: float = 1.0, subs
     d = len(data.columns)
     encoder = dataclasses.replace(Encoder.fit(data), mean=(0.0,) * d, sd=(1.0,) * d, resolution=(0.0,) * d, tau=tau)
     return Fitted(model, encoder, GapLaw(1.0, 1.0, 1.0, substeps))
-
-
-def table(times: np.ndarray, values: np.ndarray) -> Trajectories:
-    """One series as it is."""
-    return from_arrays(times, values)

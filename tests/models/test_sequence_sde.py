@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import equinox as eqx
@@ -15,22 +15,43 @@ from jax.scipy.stats import norm
 from neuralsde import sde
 from neuralsde.errors import InputError
 from neuralsde.models.rollout import Steps, rollout
-from neuralsde.models.sequence_sde import Config, SequenceSDE, Transition, loss, transition_losses
+from neuralsde.models.sequence_sde import Config, Losses, SequenceSDE, Transition, loss, transition_losses
 from neuralsde.models.window import Window
 
 KEY = jax.random.key(11)
 D, C = 2, 1
 
 
-def model(config: Config, d: int = D, c: int = C, seed: int = 1) -> SequenceSDE:
-    """A model with no weight at zero, as training leaves it."""
-    fresh = SequenceSDE(config, d, c, walk=np.linspace(0.5, 0.8, d), key=jax.random.key(0))
-    params, static = eqx.partition(fresh, eqx.is_inexact_array)
-    leaves, tree = jax.tree.flatten(params)
-    rng = np.random.default_rng(seed)
-    # walk is a constant of the model, not a weight
-    moved = [leaf + 0.2 * rng.normal(size=leaf.shape).astype(np.float32) for leaf in leaves]
-    return eqx.tree_at(lambda m: m.walk, eqx.combine(jax.tree.unflatten(tree, moved), static), fresh.walk)
+def model(config: Config, d: int = D, c: int = C, size: float = 0.2) -> SequenceSDE:
+    """A model with no weight at zero, as training leaves it, made without compiling; `size=0` has them all there."""
+    walk = np.linspace(0.5, 0.8, d).astype(np.float32)
+    shapes = eqx.filter_eval_shape(lambda: SequenceSDE(config, d, c, walk=walk, key=KEY))
+    rng = np.random.default_rng(1)
+    random = jax.tree.map(lambda leaf: jnp.asarray(size * rng.normal(size=leaf.shape), jnp.float32), shapes)
+    return eqx.tree_at(lambda m: m.walk, random, walk)
+
+
+def linear(slope: Any, config: Config = Config(history=0, depth=0)) -> SequenceSDE:  # noqa: B008 (a frozen value)
+    """f = slope x and g = walk, with no past and no context."""
+    d = len(slope)
+    still = model(config, d=d, c=0, size=0.0)
+    weight = jnp.zeros_like(still.flow_net.linear.weight).at[:, :d].set(jnp.asarray(slope))
+    return eqx.tree_at(lambda m: m.flow_net.linear.weight, still, weight)
+
+
+@eqx.filter_jit
+def losses_of(m: SequenceSDE, batch: Transition, scale: jax.Array, key: jax.Array | None = None) -> Losses:
+    return jax.vmap(lambda one: transition_losses(m, one, scale, key))(batch)
+
+
+@eqx.filter_jit
+def loss_of(m: SequenceSDE, batch: Transition, aux: jax.Array) -> Any:
+    return loss(m, batch, aux, key=KEY)
+
+
+@eqx.filter_jit
+def gradient_of(m: SequenceSDE, batch: Transition, aux: jax.Array) -> tuple[jax.Array, SequenceSDE]:
+    return eqx.filter_value_and_grad(lambda m: loss(m, batch, aux, key=KEY)[0])(m)
 
 
 def weights(part: Any) -> np.ndarray:
@@ -66,15 +87,12 @@ def still(n: int, x: np.ndarray, target: np.ndarray, dt: float = 1.0) -> Transit
 def minimise(first: SequenceSDE, objective: Any, steps: int = 400, rate: float = 0.2) -> SequenceSDE:
     """Plain gradient descent on objective(model, key), all steps in one program."""
     params, static = eqx.partition(first, eqx.is_inexact_array)
-    params = eqx.tree_at(lambda m: m.walk, params, None)
 
     def step(i: Any, params: Any) -> Any:
-        def value(params: Any) -> Any:
-            return objective(eqx.combine(eqx.combine(params, static), first), jax.random.fold_in(KEY, i))
-
+        value = lambda p: objective(eqx.combine(p, static), jax.random.fold_in(KEY, i))  # noqa: E731
         return jax.tree.map(lambda p, g: p - rate * g, params, jax.grad(value)(params))
 
-    return eqx.combine(jax.jit(lambda p: jax.lax.fori_loop(0, steps, step, p))(params), first)
+    return eqx.combine(jax.jit(lambda p: jax.lax.fori_loop(0, steps, step, p))(params), static)
 
 
 # -- the likelihood ----------------------------------------------------------------------------------------------------
@@ -103,8 +121,8 @@ def mean_over(values: jax.Array, counts: jax.Array) -> jax.Array:
 def test_nats_are_the_likelihood_of_the_transition() -> None:
     config = Config(history=2, width=8)
     m, batch = model(config), transitions(64, config)
-    got = jax.vmap(lambda one: transition_losses(m, one, jnp.ones(D), None))(batch)
-    wanted, counts = negative_log_likelihood(m, batch)
+    got = losses_of(m, batch, jnp.ones(D))
+    wanted, counts = eqx.filter_jit(negative_log_likelihood)(m, batch)
     np.testing.assert_allclose(got.nats, wanted, rtol=2e-4, atol=2e-5)
     np.testing.assert_array_equal(got.seen, counts)
     assert 0 < int(counts.sum()) < counts.size
@@ -115,10 +133,10 @@ def test_a_missing_channel_counts_from_its_last_observation() -> None:
     m = model(Config(history=0, width=8))
     age = jnp.array([[2.5, 0.0]])
     here = Window(jnp.ones((1, D)), age, jnp.zeros(1), jnp.float32(4), jnp.zeros(C))
-    mean, sd = m.transition(here, jnp.float32(0.5))
-    span = jnp.array([3.0, 0.5])
-    np.testing.assert_allclose(mean, 1.0 + m.flow(here) * span, rtol=1e-6)
-    np.testing.assert_allclose(sd, m.diffusion(here) * jnp.sqrt(span), rtol=1e-6)
+    parts = eqx.filter_jit(lambda m, w: (*m.transition(w, jnp.float32(0.5)), m.flow(w), m.diffusion(w)))
+    mean, sd, flow, diffusion = map(np.asarray, parts(m, here))
+    np.testing.assert_allclose(mean, 1.0 + flow * [3.0, 0.5], rtol=1e-6)
+    np.testing.assert_allclose(sd, diffusion * np.sqrt([3.0, 0.5]), rtol=1e-6)
 
 
 def test_joint_is_the_likelihood() -> None:
@@ -128,7 +146,7 @@ def test_joint_is_the_likelihood() -> None:
     def wanted(m: SequenceSDE) -> jax.Array:
         return mean_over(*negative_log_likelihood(m, batch))
 
-    got = eqx.filter_jit(eqx.filter_grad(lambda m: loss(m, batch, aux, key=KEY)[0]))(m)
+    _, got = gradient_of(m, batch, aux)
     truth = eqx.filter_jit(eqx.filter_grad(wanted))(m)
     for part in ("flow_net", "diffusion_net"):
         a, b = weights(getattr(got, part)), weights(getattr(truth, part))
@@ -147,7 +165,7 @@ def test_decoupled_gives_each_network_the_gradient_of_its_own_loss() -> None:
     def diffusion(m: SequenceSDE) -> jax.Array:
         return mean_over(*negative_log_likelihood(m, batch, fixed_mean=True))
 
-    got = eqx.filter_jit(eqx.filter_grad(lambda m: loss(m, batch, aux, key=KEY)[0]))(m)
+    _, got = gradient_of(m, batch, aux)
     for part, own in (("flow_net", flow), ("diffusion_net", diffusion)):
         a, b = weights(getattr(got, part)), weights(getattr(eqx.filter_jit(eqx.filter_grad(own))(m), part))
         np.testing.assert_allclose(a, b, atol=1e-4 * np.abs(b).max())
@@ -157,24 +175,22 @@ def test_decoupled_gives_each_network_the_gradient_of_its_own_loss() -> None:
 def test_the_random_walk_is_no_weight() -> None:
     config = Config(history=0, width=8)
     m, batch = model(config), transitions(64, config)
-    gradient = eqx.filter_grad(lambda m: loss(m, batch, jnp.ones(D), key=KEY)[0])(m)
-    np.testing.assert_array_equal(gradient.walk, 0.0)
+    np.testing.assert_array_equal(gradient_of(m, batch, jnp.ones(D))[1].walk, 0.0)
 
 
 def test_only_observed_targets_count() -> None:
     """What stands in an unseen target changes nothing, not even as NaN; what is seen does."""
     config = Config(history=1, width=8, input_noise=0.3)
     m, batch = model(config), transitions(64, config)
-    step = eqx.filter_jit(eqx.filter_value_and_grad(lambda m, b: loss(m, b, jnp.ones(D), key=KEY)[0]))
-    value, gradient = step(m, batch)
+    value, gradient = gradient_of(m, batch, jnp.ones(D))
     for garbage in (jnp.nan, -7e8):
         other = eqx.tree_at(lambda b: b.target, batch, jnp.where(batch.seen, batch.target, garbage))
-        again, gradient_again = step(m, other)
+        again, gradient_again = gradient_of(m, other, jnp.ones(D))
         assert float(again) == float(value)
         np.testing.assert_array_equal(weights(gradient_again), weights(gradient))
     assert np.isfinite(weights(gradient)).all()
     other = eqx.tree_at(lambda b: b.target, batch, jnp.where(batch.seen, batch.target + 0.1, batch.target))
-    assert float(step(m, other)[0]) != float(value)
+    assert float(gradient_of(m, other, jnp.ones(D))[0]) != float(value)
 
 
 def test_the_running_scale_follows_the_residuals() -> None:
@@ -182,10 +198,10 @@ def test_the_running_scale_follows_the_residuals() -> None:
     config = Config(history=0, width=8)
     m, batch, aux = model(config), transitions(64, config, missing=0.0), jnp.array([0.3, 2.0])
     batch = eqx.tree_at(lambda b: b.seen, batch, batch.seen.at[:, 1].set(False))
-    _, (_, new) = loss(m, batch, aux, key=KEY)
-    squared = 2 * flow_loss(m, batch, jnp.ones(D))[:, 0].mean()
-    np.testing.assert_allclose(new, [0.99 * 0.3 + 0.01 * squared, 2.0], rtol=1e-5)
-    _, (_, low) = loss(m, batch, jnp.zeros(D), key=KEY)
+    _, (_, new) = loss_of(m, batch, aux)
+    squared = 2 * eqx.filter_jit(flow_loss)(m, batch, jnp.ones(D))[:, 0].mean()
+    np.testing.assert_allclose(new, [0.99 * 0.3 + 0.01 * float(squared), 2.0], rtol=1e-5)
+    _, (_, low) = loss_of(m, batch, jnp.zeros(D))
     np.testing.assert_allclose(low[1], 1e-8 * m.walk[1] ** 2, rtol=1e-5)
 
 
@@ -195,10 +211,13 @@ def test_the_running_scale_follows_the_residuals() -> None:
 def scaled(m: SequenceSDE, flow: Any, walk: Any) -> SequenceSDE:
     """The model whose flow is `flow` times that of m, and whose diffusion is `walk` times."""
     factor = jnp.asarray(flow, jnp.float32) * jnp.ones(D)
-    arrays = lambda net: (net.linear.weight, net.linear.bias, net.out.weight)  # noqa: E731
-    net = m.flow_net
-    new = (net.linear.weight * factor[:, None], net.linear.bias * factor, net.out.weight * factor[:, None])
-    return eqx.tree_at(lambda m: (m.walk, *arrays(m.flow_net)), m, (np.asarray(m.walk * walk, np.float32), *new))
+
+    def last(net: Any) -> tuple[Any, ...]:
+        return net.linear.weight, net.linear.bias, net.out.weight
+
+    weight, bias, out = last(m.flow_net)
+    new = (weight * factor[:, None], bias * factor, out * factor[:, None], np.asarray(m.walk * walk, np.float32))
+    return eqx.tree_at(lambda m: (*last(m.flow_net), m.walk), m, new)
 
 
 @pytest.mark.parametrize("flow_loss", ["gaussian", "log"])
@@ -206,16 +225,16 @@ def test_units_of_time_and_of_a_column_do_not_matter(flow_loss: Any) -> None:
     """Theorem 1 and eq. 20 of the paper: (f / λ, g / √λ) over gaps λ Δ, and (c f, c g) over increments c Δx."""
     config = Config(history=0, width=8, flow_loss=flow_loss)
     m, batch, aux = model(config), transitions(64, config, missing=0.0), jnp.array([0.3, 2.0])
-    _, (first, new) = loss(m, batch, aux, key=KEY)
+    _, (first, new) = loss_of(m, batch, aux)
     slow = eqx.tree_at(lambda b: b.dt, batch, batch.dt * 60)
-    _, (later, new_slow) = loss(scaled(m, 1 / 60, 60**-0.5), slow, aux / 60, key=KEY)
+    _, (later, new_slow) = loss_of(scaled(m, 1 / 60, 60**-0.5), slow, aux / 60)
     assert float(later["flow"]) == pytest.approx(float(first["flow"]), rel=1e-5)
     assert float(later["nats"]) == pytest.approx(float(first["nats"]), abs=1e-5)
     np.testing.assert_allclose(new_slow, new / 60, rtol=1e-5)
     c = np.array([100.0, 0.01])
     present = batch.window.value[:, -1]
     wide = eqx.tree_at(lambda b: b.target, batch, present + c * (batch.target - present))
-    _, (other, _) = loss(scaled(m, c, c), wide, aux * c**2, key=KEY)
+    _, (other, _) = loss_of(scaled(m, c, c), wide, jnp.asarray(aux * c**2, jnp.float32))
     assert float(other["flow"]) == pytest.approx(float(first["flow"]), rel=1e-4)
     assert float(other["nats"]) == pytest.approx(float(first["nats"]) + np.log(c).mean(), abs=1e-4)
 
@@ -225,20 +244,20 @@ def test_units_of_time_and_of_a_column_do_not_matter(flow_loss: Any) -> None:
 THETA, GAP = 1.0, 0.5
 
 
-def stationary(n: int = 6000) -> Transition:
-    """Transitions of an Ornstein-Uhlenbeck process of variance 1: x' = e^(-θΔ) x + noise."""
+def stationary(noise: float = 1.0, n: int = 6000) -> Transition:
+    """Transitions x' = e^(-θΔ) x + noise: of an Ornstein-Uhlenbeck process of variance 1, or of its drift alone."""
     rng = np.random.default_rng(5)
     x, decay = rng.normal(size=(n, 1)), np.exp(-THETA * GAP)
-    return still(n, x, decay * x + np.sqrt(1 - decay**2) * rng.normal(size=(n, 1)), GAP)
+    return still(n, x, decay * x + noise * np.sqrt(1 - decay**2) * rng.normal(size=(n, 1)), GAP)
 
 
-def fitted(**options: Any) -> tuple[float, float, Transition]:
-    """Slope of a linear flow, and its constant diffusion at 0, after a full descent of the loss."""
-    batch = stationary()
-    first = SequenceSDE(Config(history=0, depth=0, **options), 1, 0, walk=np.ones(1), key=KEY)
+def fitted(batch: Transition, **options: Any) -> tuple[float, float]:
+    """Slope of a linear flow, and the diffusion at 0, after a full descent of the loss."""
+    first = linear([[0.0]], Config(history=0, depth=0, **options))
     last = minimise(first, lambda m, key: loss(m, batch, jnp.ones(1), key=key)[0])
     here = jax.tree.map(lambda leaf: leaf[0], batch.window).moved(jnp.zeros(1))
-    return float(last.flow_net.linear.weight[0, 0]), float(last.diffusion(here)[0]), batch
+    sigma = eqx.filter_jit(lambda m, w: m.diffusion(w))(last, here)
+    return float(last.flow_net.linear.weight[0, 0]), float(sigma[0])
 
 
 def test_the_flow_is_that_of_the_start_points_and_the_diffusion_is_whole() -> None:
@@ -246,8 +265,10 @@ def test_the_flow_is_that_of_the_start_points_and_the_diffusion_is_whole() -> No
 
     And σ is the r.m.s. residual over √Δ: a regression of |residual| would learn .8 of it.
     """
-    slope, sigma, batch = fitted()
-    x, velocity = np.asarray(batch.window.present), np.asarray((batch.target - batch.window.present) / GAP)
+    batch = stationary()
+    slope, sigma = fitted(batch)
+    x = np.asarray(batch.window.value[:, 0])
+    velocity = (np.asarray(batch.target) - x) / GAP
     exact, offset = np.polyfit(x[:, 0], velocity[:, 0], 1)
     assert slope == pytest.approx(exact, abs=2e-3)
     assert slope == pytest.approx((np.exp(-THETA * GAP) - 1) / GAP, abs=0.08)
@@ -259,17 +280,18 @@ def test_the_flow_is_that_of_the_start_points_and_the_diffusion_is_whole() -> No
 def test_noise_on_the_input_turns_the_flow_and_does_not_end_in_the_diffusion(target: Any) -> None:
     """With x̃ = x + s ε the flow is the regression on x̃: slope (a - [return] s²/Δ)/(1 + s²), a the clean one.
 
-    The diffusion is the residual of that flow at the clean points, and not at the noisy ones.
+    On data without noise the diffusion is what that flow is off by at the clean points; at the noisy ones it is off
+    by three times as much.
     """
-    s, clean = 1.5, (np.exp(-THETA * GAP) - 1) / GAP
-    slope, sigma, batch = fitted(input_noise=s, noise_target=target)
-    assert slope == pytest.approx((clean - (s**2 / GAP if target == "return" else 0.0)) / (1 + s**2), abs=0.1)
-    x, velocity = np.asarray(batch.window.present), np.asarray((batch.target - batch.window.present) / GAP)
-    at_clean = np.sqrt(GAP * np.mean((velocity - slope * x) ** 2))
-    at_noisy = np.sqrt(at_clean**2 + GAP * (s * (slope + (1 / GAP if target == "return" else 0.0))) ** 2)
-    assert sigma == pytest.approx(at_clean, rel=0.1)
-    if target == "return":
-        assert sigma < 0.9 * at_noisy
+    s, clean, undo = 0.3, (np.exp(-THETA * GAP) - 1) / GAP, float(target == "return") / GAP
+    batch = stationary(noise=0.0)
+    slope, sigma = fitted(batch, input_noise=s, noise_target=target)
+    exact = (clean - undo * s**2) / (1 + s**2)
+    assert slope == pytest.approx(exact, abs=0.02)
+    x = np.asarray(batch.window.value[:, 0])
+    off = np.sqrt(GAP * np.mean(((clean - slope) * x) ** 2))
+    assert sigma == pytest.approx(off, rel=0.05)
+    assert s * abs(undo + slope) * np.sqrt(GAP) > 3 * off
 
 
 @pytest.mark.parametrize("target", ["keep", "return"])
@@ -277,9 +299,9 @@ def test_a_constant_diffusion_has_the_same_loss_with_and_without_noise(target: A
     config = Config(history=1, width=8, input_noise=2.0, noise_target=target)
     m, batch = model(config), transitions(32, config)
     flat = eqx.tree_at(lambda m: m.diffusion_net, m, jax.tree.map(jnp.zeros_like, m.diffusion_net))
-    for one in (eqx.filter_jit(lambda key: jax.vmap(lambda t: transition_losses(flat, t, jnp.ones(D), key))(batch)),):
-        np.testing.assert_array_equal(one(KEY).nats, one(None).nats)
-        assert not np.array_equal(one(KEY).flow, one(None).flow)
+    noisy, clean = losses_of(flat, batch, jnp.ones(D), KEY), losses_of(flat, batch, jnp.ones(D))
+    np.testing.assert_allclose(noisy.nats, clean.nats, rtol=1e-5, atol=1e-5)
+    assert float(jnp.abs(noisy.flow - clean.flow).max()) > 0.1
 
 
 def test_the_flow_reads_nothing_of_the_target() -> None:
@@ -291,7 +313,7 @@ def test_the_flow_reads_nothing_of_the_target() -> None:
         moved = eqx.tree_at(lambda t: t.target, one, target)
         return jnp.sqrt(2 * transition_losses(m, moved, jnp.ones(D), KEY).flow).sum()
 
-    slope = jax.vmap(jax.grad(root))(batch.target, batch)
+    slope = jax.jit(jax.vmap(jax.grad(root)))(batch.target, batch)
     np.testing.assert_allclose(np.abs(slope) * np.sqrt(batch.dt)[:, None], 1.0, rtol=1e-4)
 
 
@@ -299,28 +321,12 @@ def test_the_flow_reads_nothing_of_the_target() -> None:
 
 
 def test_noise_of_one_size_in_data_units_is_one_number_for_each_column() -> None:
-    sizes = (0.05, 0.6)
-    m = SequenceSDE(Config(history=0, depth=0, input_noise=sizes), 2, 0, walk=np.ones(2), key=KEY)
-    echo = eqx.tree_at(
-        lambda m: m.flow_net.linear.weight, m, jnp.eye(2, 6)
-    )  # f = x, so at rest the residual is the noise
-    n = 8000
-    rest, keys = (
-        jax.tree.map(lambda leaf: leaf[0], still(1, np.zeros((1, 2)), np.zeros((1, 2)))),
-        jax.random.split(KEY, n),
-    )
-    squared = 2 * jax.vmap(lambda k: transition_losses(echo, rest, jnp.ones(2), k))(keys).flow
+    sizes, n = (0.05, 0.6), 8000
+    echo = linear(np.eye(2), Config(history=0, depth=0, input_noise=sizes))  # f = x: the residual at rest is the noise
+    rest = jax.tree.map(lambda leaf: leaf[0], still(1, np.zeros((1, 2)), np.zeros((1, 2))))
+    noise = jax.vmap(lambda key: transition_losses(echo, rest, jnp.ones(2), key).flow)
+    squared = 2 * jax.jit(noise)(jax.random.split(KEY, n))
     np.testing.assert_allclose(squared.mean(0), np.square(sizes), rtol=5 * np.sqrt(2 / n))
-    one = replace(m.config, input_noise=0.6)
-    np.testing.assert_array_equal(
-        transition_losses(
-            eqx.tree_at(lambda m: m.flow_net, SequenceSDE(one, 2, 0, walk=np.ones(2), key=KEY), echo.flow_net),
-            rest,
-            jnp.ones(2),
-            KEY,
-        ).flow[1],
-        transition_losses(echo, rest, jnp.ones(2), KEY).flow[1],
-    )
 
 
 def test_the_log_loss_is_the_papers_and_tends_to_the_gaussian_one() -> None:
@@ -328,24 +334,23 @@ def test_the_log_loss_is_the_papers_and_tends_to_the_gaussian_one() -> None:
     plain = Config(history=1, width=8)
     m, batch, v = model(plain), transitions(64, plain), jnp.array([0.3, 2.0])
 
-    def gradient(**options: Any) -> np.ndarray:
-        config = replace(plain, **options)
-        other = SequenceSDE(config, D, C, walk=m.walk, key=KEY)
-        same = eqx.tree_at(lambda m: (m.flow_net, m.diffusion_net), other, (m.flow_net, m.diffusion_net))
-        return weights(eqx.filter_grad(lambda m: loss(m, batch, v, key=KEY)[1][0]["flow"])(same).flow_net)
+    def with_options(**options: Any) -> SequenceSDE:
+        return eqx.tree_at(lambda m: m.flow_net, model(replace(plain, **options)), m.flow_net)
 
-    gaussian = gradient()
-    np.testing.assert_allclose(1e6 * gradient(flow_loss="log", log_delta=1e6), gaussian, rtol=1e-2, atol=1e-4)
-    logged = replace(plain, flow_loss="log", log_delta=0.01)
-    other = SequenceSDE(logged, D, C, walk=m.walk, key=KEY)
-    got = jax.vmap(lambda t: transition_losses(other, t, v, None))(batch)
-    relative = 2 * flow_loss(other, batch, v)
-    np.testing.assert_allclose(got.flow, jnp.where(got.seen, 0.5 * jnp.log(relative + 0.01), 0.0), rtol=1e-3, atol=1e-4)
+    @eqx.filter_jit
+    def gradient(m: SequenceSDE) -> Any:
+        return eqx.filter_grad(lambda m: loss(m, batch, v, key=KEY)[1][0]["flow"])(m).flow_net
+
+    wide = with_options(flow_loss="log", log_delta=1e6)
+    np.testing.assert_allclose(1e6 * weights(gradient(wide)), weights(gradient(m)), rtol=1e-2, atol=1e-4)
+    got = losses_of(with_options(flow_loss="log", log_delta=0.01), batch, v)
+    relative = 2 * eqx.filter_jit(flow_loss)(m, batch, v)
+    np.testing.assert_allclose(got.flow, np.where(got.seen, 0.5 * np.log(relative + 0.01), 0.0), rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize(("kind", "best"), [("gaussian", 0.0), ("log", 1.0)])
 def test_at_a_fork_the_gaussian_loss_takes_the_mean_and_the_log_loss_a_branch(kind: Any, best: float) -> None:
-    m = SequenceSDE(Config(history=0, depth=0, flow_loss=kind), 1, 0, walk=np.ones(1), key=KEY)
+    m = linear([[0.0]], Config(history=0, depth=0, flow_loss=kind))
     fork = still(2, np.zeros((2, 1)), np.array([[1.0], [-1.0]]))
 
     def value(f: jax.Array) -> jax.Array:
@@ -353,7 +358,7 @@ def test_at_a_fork_the_gaussian_loss_takes_the_mean_and_the_log_loss_a_branch(ki
         return loss(constant, fork, jnp.ones(1), key=KEY)[1][0]["flow"]
 
     f = jnp.linspace(-1.5, 1.5, 301)
-    assert abs(float(f[jnp.argmin(jax.vmap(value)(f))])) == pytest.approx(best, abs=0.011)
+    assert abs(float(f[jnp.argmin(jax.jit(jax.vmap(value))(f))])) == pytest.approx(best, abs=0.011)
 
 
 @pytest.mark.parametrize(
@@ -373,17 +378,13 @@ def test_at_a_fork_the_gaussian_loss_takes_the_mean_and_the_log_loss_a_branch(ki
     ],
 )
 def test_options_without_a_meaning_are_refused(options: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match=next(iter(options))):
+    with pytest.raises((InputError, TypeError), match=next(iter(options))):  # in tests the types are checked first
         Config(**options)
 
 
-def test_noise_for_other_columns_is_refused_and_lists_are_taken() -> None:
-    config = Config(
-        **{**asdict(Config(input_noise=(0.1, 0.2))), "input_noise": [0.1, 0.2]}
-    )  # as it comes back from JSON
-    assert config == Config(input_noise=(0.1, 0.2))
+def test_noise_for_other_columns_is_refused() -> None:
     with pytest.raises(InputError, match="3 columns"):
-        SequenceSDE(config, 3, 0, walk=np.ones(3), key=KEY)
+        model(Config(input_noise=(0.1, 0.2)), d=3)
 
 
 # -- rollout -----------------------------------------------------------------------------------------------------------
@@ -396,11 +397,14 @@ def start(h: int = 0, c: int = 0, age: float = 0.0) -> Window:
     )
 
 
+rolled_out = eqx.filter_jit(lambda m, window, steps: rollout(m, window, steps, key=KEY))
+
+
 def test_rollout_is_the_simulation_of_the_process() -> None:
     """One Euler-Maruyama step a gap on the same normals: the raw normals of (key, i) are those of the Brownian grid."""
     m = model(Config(history=0, width=8), c=0)
     dt = jnp.array([0.5, 1.0, 0.25, 2.0])
-    rolled = rollout(m, start(), Steps(dt, jnp.zeros((4, 0))), key=KEY)
+    rolled = rolled_out(m, start(), Steps(dt, jnp.zeros((4, 0))))
     ts = jnp.concatenate([jnp.zeros(1), jnp.cumsum(dt)])
     path = sde.simulate(m.process(), start().present, ts, key=KEY, args=(start(), jnp.ones(D)))
     np.testing.assert_allclose(rolled.states, path.ys[1:], rtol=2e-5, atol=1e-6)
@@ -408,7 +412,7 @@ def test_rollout_is_the_simulation_of_the_process() -> None:
 
 def test_a_stale_channel_catches_up_in_its_first_gap() -> None:
     m, window = model(Config(history=0, width=8), c=0), start(age=1.5)
-    rolled = rollout(m, window, Steps(jnp.array([0.5]), jnp.zeros((1, 0))), key=KEY)
+    rolled = rolled_out(m, window, Steps(jnp.array([0.5]), jnp.zeros((1, 0))))
     stretch = jnp.array([1.0, (0.5 + 1.5) / 0.5])
     path = sde.simulate(m.process(), window.present, jnp.array([0.0, 0.5]), key=KEY, args=(window, stretch))
     np.testing.assert_allclose(rolled.states, path.ys[1:], rtol=2e-5, atol=1e-6)
@@ -419,9 +423,9 @@ def test_rollout_steps_by_the_transition_and_pushes_the_window() -> None:
     m = model(Config(history=2, width=8, time_dependent=True))
     dt, context = jnp.array([0.5, 1.0, 0.0, 0.25]), jnp.arange(4.0)[:, None]
     window = start(h=2, c=1, age=0.5)
-    rolled = rollout(m, window, Steps(dt, context), key=KEY)
+    rolled, transition = rolled_out(m, window, Steps(dt, context)), eqx.filter_jit(lambda w, dt: m.transition(w, dt))
     for k in (0, 1, 3):
-        mean, sd = m.transition(window, dt[k])
+        mean, sd = transition(window, dt[k])
         np.testing.assert_allclose(rolled.mean[k], mean, rtol=2e-5, atol=1e-6)
         np.testing.assert_allclose(rolled.sd[k], sd, rtol=2e-5)
         noise = jax.random.normal(jax.random.fold_in(KEY, k), (D,))
@@ -434,19 +438,17 @@ def test_rollout_steps_by_the_transition_and_pushes_the_window() -> None:
 @pytest.mark.parametrize("substeps", [1, 4])
 def test_the_law_of_substeps(substeps: int) -> None:
     """A linear flow with constant noise has Gaussian paths: mean <- (I + A h) mean + b h; the covariance likewise."""
-    m = model(Config(history=0, depth=0), c=0)
-    quiet = eqx.tree_at(lambda m: m.diffusion_net, m, jax.tree.map(jnp.zeros_like, m.diffusion_net))
-    a = jnp.array([[-0.9, 0.5], [-0.4, -0.6]])
-    quiet = eqx.tree_at(lambda m: m.flow_net.linear.weight, quiet, jnp.zeros((2, 6)).at[:, :2].set(a))
-    b, n, dt = np.asarray(quiet.flow_net.linear.bias), 20_000, np.array([0.5, 1.0])
+    a, n, dt = np.array([[-0.9, 0.5], [-0.4, -0.6]]), 20_000, np.array([0.5, 1.0])
+    b = np.array([0.3, -0.2])
+    m = eqx.tree_at(lambda m: m.flow_net.linear.bias, linear(a), _f32(b))
     mean, covariance = np.array([0.4, -0.3]), np.zeros((2, 2))
     for gap in dt:
         for _ in range(substeps):
             h = gap / substeps
-            move = np.eye(2) + np.asarray(a) * h
-            mean, covariance = move @ mean + b * h, move @ covariance @ move.T + np.diag(quiet.walk**2) * h
+            move = np.eye(2) + a * h
+            mean, covariance = move @ mean + b * h, move @ covariance @ move.T + np.diag(m.walk**2) * h
     steps = Steps(_f32(dt), jnp.zeros((2, 0)))
-    run = jax.jit(jax.vmap(lambda k: rollout(quiet, start(), steps, key=k, substeps=substeps).states[-1]))
+    run = jax.jit(jax.vmap(lambda k: rollout(m, start(), steps, key=k, substeps=substeps).states[-1]))
     ends = np.asarray(run(jax.random.split(KEY, n)), np.float64)
     error = np.sqrt(np.diag(covariance) / n)
     np.testing.assert_allclose(ends.mean(0), mean, atol=4 * error.max())

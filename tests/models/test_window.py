@@ -136,7 +136,7 @@ def test_before_its_first_row_a_series_repeats_it() -> None:
     assert not np.asarray(here.age).any()
     second = table.window(jnp.int32(first + 1), H)
     np.testing.assert_array_equal(second.value[:-1], np.broadcast_to(table.value[first], (H, D)))
-    np.testing.assert_allclose(second.lag, [table.gap[first + 1]] * H + [0.0])
+    np.testing.assert_allclose(second.lag, [float(table.gap[first + 1])] * H + [0.0])
 
 
 def test_a_missing_channel_is_its_last_observation_and_an_age() -> None:

@@ -1,0 +1,36 @@
+"""Results of an experiment on disk: the figures as JSON with date, machine and versions, and a table made from them."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from neuralsde.runs.folder import versions
+
+RESULTS = Path("experiments/results")
+"""Where committed results lie, from the root of the repository."""
+
+
+def circumstances() -> dict[str, Any]:
+    """When, where and with what a result was made."""
+    return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "device": str(jax.devices()[0]),
+        "cpus": os.cpu_count(),
+        "machine": platform.machine(),
+        "versions": versions(),
+    }
+
+
+def write_results(name: str, result: dict[str, Any], table: str, out: Path = RESULTS) -> None:
+    """`NAME.json` with the circumstances, and `NAME.md` with the table, in `out`."""
+    out.mkdir(parents=True, exist_ok=True)
+    content = {**circumstances(), **result}
+    (out / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    (out / f"{name}.md").write_text(table.rstrip() + "\n", encoding="utf-8")

@@ -1,0 +1,36 @@
+"""The examples run, and come to what they promise."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+
+
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_example_has_a_test_and_a_main():
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == {"forecast_a_table", "ou_process"}
+    assert all(callable(load(path.stem).main) for path in EXAMPLES.glob("*.py"))
+
+
+def test_forecast_a_table(capsys: pytest.CaptureFixture[str]):
+    forecast = load("forecast_a_table").main(steps=60)
+    assert forecast.height == 24
+    assert "CRPS" in capsys.readouterr().out
+
+
+def test_ou_process(capsys: pytest.CaptureFixture[str]):
+    load("ou_process").main()
+    assert capsys.readouterr().out
