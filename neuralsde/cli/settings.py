@@ -17,6 +17,7 @@ def parse_settings(given: Iterable[str], *defaults: Any) -> tuple[dict[str, Any]
     Raises `InputError` for a text without "=", a name that is no field, and a value of another kind.
     """
     owners = {field.name: k for k, default in enumerate(defaults) for field in dataclasses.fields(default)}
+    many = {field.name for default in defaults for field in dataclasses.fields(default) if "tuple" in str(field.type)}
     found: tuple[dict[str, Any], ...] = tuple({} for _ in defaults)
     for text in given:
         name, equals, value = text.partition("=")
@@ -26,8 +27,18 @@ def parse_settings(given: Iterable[str], *defaults: Any) -> tuple[dict[str, Any]
         if name not in owners:
             raise InputError(f"--set {text}", f"'{name}' is not a setting", hint=closest(name, owners))
         k = owners[name]
-        found[k][name] = _value(text, value.strip(), getattr(defaults[k], name))
+        read = _numbers if name in many else _value
+        found[k][name] = read(text, value.strip(), getattr(defaults[k], name))
     return found
+
+
+def _numbers(text: str, value: str, default: Any) -> float | tuple[float, ...]:
+    """One number, or several with commas between: one for each column."""
+    try:
+        numbers = tuple(float(part) for part in value.split(","))
+    except ValueError:
+        raise InputError(f"--set {text}", f"'{value}' is of another kind", "a number, or several: 0.1,0.2") from None
+    return numbers if len(numbers) > 1 else numbers[0]
 
 
 def _value(text: str, value: str, default: Any) -> Any:

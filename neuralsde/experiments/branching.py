@@ -8,7 +8,7 @@ the present alone (density 1, so one step a point), with the paper's noise of s.
     return   that velocity and the way back to the clean path;     the paper's denoiser (α = 1) inside the flow.
 
 `perfect_fit` samples what each loss would give if a network could minimise it exactly.
-How the settings were chosen is in docs/decisions/0005-the-fork.md.
+How the settings were chosen is in docs/decisions/0004-the-fork.md.
 """
 
 from __future__ import annotations
@@ -100,13 +100,17 @@ ASKED = {
 }
 """The marks: from, to."""
 
-_WORDS = {
-    "up": "paths that take the upper branch",
-    "near": f"paths within {NEAR:g} of the lines from the kink on",
-    "near_after": f"paths within {NEAR:g} of the lines after the fork region",
-    "end": "distance to the end point, median",
-    "end_90": "distance to the end point, 90 % quantile",
+_HEADS = {
+    "up": "upper branch",
+    "near": "near the lines",
+    "near_after": "after the fork",
+    "end": "end, median",
+    "end_90": "end, 90 %",
 }
+_LEGEND = (
+    f"near the lines: paths that stay within {NEAR:g} of a demonstrated line from the kink (step {KINK}) to the end; "
+    f"after the fork: from step {KINK + FORK_STEPS}; end: distance to the end point of the own branch at step {STEPS}"
+)
 
 
 def distance(points: np.ndarray) -> np.ndarray:
@@ -201,6 +205,7 @@ def reproduce(
     rows = _rows(limits, outcomes)
     write_atomic(out / "branching.md", _page(rows, record).encode())
     yield from _aligned(rows)
+    yield _LEGEND
     yield f"picture: {out / 'branching.svg'}; table: {out / 'branching.md'}; figures: {out / 'branching.json'}"
 
 
@@ -295,14 +300,20 @@ def _record(
 def _rows(limits: Mapping[NoiseTarget, Figures], outcomes: Sequence[Outcome]) -> list[list[str]]:
     """The table, its head first: asked, what a perfect fit gives, measured."""
     names = [field.name for field in fields(Figures)]
-    asked = ["-".join(f"{100 * bound:g}" for bound in ASKED[name]) + " %" if name in ASKED else "" for name in names]
-    rows = [["", *(_WORDS[name] for name in names), "marks"], ["asked", *asked, ""]]
+    rows = [["", *(_HEADS[name] for name in names), "marks"], ["asked", *map(_asked, names), ""]]
     for target, figures in limits.items():
         rows.append([f"{target}, perfect fit", *_cells(figures), ""])
     for one in sorted(outcomes, key=lambda one: TARGETS.index(one.target)):
         verdict = "met" if meets(one.figures) else "not met"
         rows.append([f"{one.target}, seed {one.seed}", *_cells(one.figures), verdict])
     return rows
+
+
+def _asked(name: str) -> str:
+    if name not in ASKED:
+        return ""
+    low, high = (100 * bound for bound in ASKED[name])
+    return f"{low:g}-{high:g} %" if high < 100 else f"at least {low:g} %"
 
 
 def _cells(figures: Figures) -> list[str]:
@@ -319,12 +330,14 @@ def _aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
 def _page(rows: Sequence[Sequence[str]], record: Mapping[str, Any]) -> str:
     head, *body = rows
     model, training = record["settings"]["model"], record["settings"]["training"]
+    seeds = [one["seed"] for one in record["measured"]]
+    command = f"neuralsde reproduce branching --seed {min(seeds)} --seeds {len(set(seeds))}"
     lines = [
         "# The fork",
         "",
-        "Written by `neuralsde reproduce branching`. The two-dimensional fork of the paper (arXiv 2501.18871, section "
-        "4.1 and appendix E.1) at density 1: fifty identical trajectories turn up, fifty turn down. The paper shows "
-        "that its paths take both branches and gives no numbers; the marks are this project's own.",
+        f"Written by `{command}`. The fork of the paper (arXiv 2501.18871, section 4.1 and appendix E.1) at density 1: "
+        "fifty identical trajectories turn up, fifty turn down. The paper shows that its paths take both branches and "
+        "gives no numbers; the marks are this project's own.",
         "",
         "`keep` is the paper's target, the velocity of the clean path; `return`, the default here, adds the way back "
         f"to it, the paper's denoiser inside the flow. Noise on the input: s.d. {NOISE:g} in the units of the data. A "
@@ -333,6 +346,8 @@ def _page(rows: Sequence[Sequence[str]], record: Mapping[str, Any]) -> str:
         "| " + " | ".join(head) + " |",
         "|---|" + "--:|" * (len(head) - 1),
         *("| " + " | ".join(row) + " |" for row in body),
+        "",
+        f"Shares of paths; {_LEGEND}.",
         "",
         f"Every row: {PATHS:,} paths from the start. Flow and diffusion: {model['depth']} layers of {model['width']}, "
         f"{training['steps']:,} steps of {training['batch_size']} transitions, learning rate "

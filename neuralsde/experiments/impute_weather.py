@@ -207,8 +207,8 @@ def markdown(result: dict[str, Any]) -> str:
         "",
         f"Written by `python -m neuralsde.experiments.impute_weather`: {settings['steps']} training steps, "
         f"{settings['paths']} paths, seed {settings['seed']}; held out: {settings['held out']}. CRPS in data units, "
-        "lower is better; the difference is linear interpolation minus model, with a 95 % interval over the held-out weeks "
-        "(above zero: the model is better). Coverage of the 80 and 95 % bands, in percent.",
+        "lower is better; the difference is linear interpolation minus model, with a 95 % interval over the held-out "
+        "weeks (above zero: the model is better). Coverage of the 80 and 95 % bands, in percent.",
         "",
         "| hidden | variable | entries | CRPS model | CRPS line | difference | ratio | coverage model | coverage line "
         "| ess (least) |",

@@ -98,7 +98,7 @@ class Case:
     def drift_error(self, drift: np.ndarray) -> float:
         """Relative RMS error of a drift (n, d) at the states."""
         truth = self.process.drift(self.states)
-        return float(_rms((drift - truth) / self.process.sigma) / _rms(truth / self.process.sigma))
+        return _rms((drift - truth) / self.process.sigma) / _rms(truth / self.process.sigma)
 
 
 def recover(case: Case, size: Size) -> dict[str, Any]:
@@ -122,7 +122,7 @@ def recover(case: Case, size: Size) -> dict[str, Any]:
         "drift": case.drift_error(drift),
         "drift_exact": case.drift_error(exact.drift(case.states)),
         "drift_euler": case.drift_error(euler.drift(case.states)),
-        "sigma": float(_rms(sigma / process.sigma - 1, axis=0).max()),
+        "sigma": max(_rms(channel) for channel in (sigma / process.sigma - 1).T),
         "sigma_ratio": (sigma / process.sigma).mean(0).tolist(),
         "sigma_exact": float(np.abs(exact.sigma / process.sigma - 1).max()),
         "sigma_euler": float(np.abs(euler.sigma / process.sigma - 1).max()),
@@ -135,16 +135,23 @@ def recover(case: Case, size: Size) -> dict[str, Any]:
 
 
 def recover_missing(case: Case, size: Size) -> dict[str, Any]:
-    """The same data with entries missing at random: all that is left, or only the rows where nothing is missing."""
+    """The same data with entries missing at random: all that is left, or only the rows where nothing is missing.
+
+    Each fit is scored on test data of its own kind against the Kalman filter, which for whole rows is the true law.
+    """
     found: dict[str, Any] = {"seed": case.seed}
-    for name, whole in (("masked", False), ("dropped", True)):
-        run = case.fit(case.sample.table(case.keep, complete_rows=whole), size)
-        found[f"drift_{name}"] = case.drift_error(learnt(run, case.states)[0])
-        if not whole:
-            best, entries = kalman(case.test, case.keep_test)
-            total, count, _ = one_step(run, case.test.table(case.keep_test))
-            assert count == entries, "model and Kalman filter must score the same entries"
-            found |= {"kalman": best / entries, "kalman_gap": (best - total) / entries, "entries": entries}
+    whole = case.keep_test & case.keep_test.all(-1, keepdims=True)
+    for name, seen, rows_only in (("masked", case.keep_test, False), ("dropped", whole, True)):
+        run = case.fit(case.sample.table(case.keep, complete_rows=rows_only), size)
+        best, entries = kalman(case.test, seen)
+        total, count, _ = one_step(run, case.test.table(seen, complete_rows=rows_only))
+        assert count == entries, "model and Kalman filter must score the same entries"
+        found |= {
+            f"drift_{name}": case.drift_error(learnt(run, case.states)[0]),
+            f"kalman_{name}": best / entries,
+            f"gap_{name}": (best - total) / entries,
+            f"entries_{name}": entries,
+        }
     return found
 
 
@@ -210,8 +217,8 @@ def _nats(density: np.ndarray, process: Process) -> float:
     return float(density.mean()) / process.dim
 
 
-def _rms(values: np.ndarray, axis: int | None = None) -> np.ndarray:
-    return np.sqrt(np.mean(np.square(values), axis=axis))
+def _rms(values: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(np.square(values))))
 
 
 # -- the whole of it -----------------------------------------------------------------------------------------------
@@ -234,7 +241,7 @@ def reproduce(*, out: Path, seeds: int = 5, seed: int = 0, size: Size | None = N
             yield _line(row, ("drift", "drift_exact", "sigma", "regret", "gain", "seconds"))
             if process.dim > 1:
                 missing.append({"drift": row["drift"], **recover_missing(case, size)})
-                yield _line(missing[-1], ("drift", "drift_masked", "drift_dropped", "kalman_gap"))
+                yield _line(missing[-1], ("drift", "drift_masked", "drift_dropped", "gap_masked", "gap_dropped"))
     verdict = checks(complete, missing)
     seconds = time.monotonic() - began
     facts = {

@@ -2,7 +2,7 @@
 
 Held out: the last seven days of every month, twelve weeks spread over the year; a forecast every six hours. The model
 stands beside persistence, climatology by hour and month, and a linear autoregression fitted directly to each lead, all
-on the same training rows. How the settings were chosen is in docs/decisions/0004-the-demo.md: on the weeks
+on the same training rows. How the settings were chosen is in docs/decisions/0003-the-demo.md: on the weeks
 before the held-out ones, never on these.
 """
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import partial, reduce
 from itertools import pairwise
 from typing import Any
 
@@ -28,6 +28,7 @@ from neuralsde.errors import InputError, RunFailed
 from neuralsde.evaluate import weighted
 from neuralsde.models.conditional import Points, conditional, unseen
 from neuralsde.models.sequence_sde import SequenceSDE
+from neuralsde.models.window import Window
 from neuralsde.sde import ConditionalPaths
 from neuralsde.tasks.blocks import Block, find_blocks
 from neuralsde.tasks.fitted import Fitted
@@ -203,8 +204,8 @@ class _Solver:
             part = list(jobs[begin : begin + size])
             # filled up with its own last job, so that one compiled program serves all batches of a length
             full = part + [part[-1]] * (size - len(part))
-            batch = _Batch.of(self.fitted, self.data, self.rows, full, length)
-            paths = _solve(self.fitted.model, self.table, self.key, batch, self.n)
+            batch = _Batch.of(self, full, length)
+            paths = _solve(self.fitted.model, self.key, batch, self.n)
             states, log_weight, support = (np.asarray(x) for x in (paths.paths, paths.log_weight, paths.support))
             _check_finite(states, log_weight)
             for i, (block, _) in enumerate(part):
@@ -221,28 +222,29 @@ class _Batch(eqx.Module):
     series: Array
     last: Array
     attempt: Array
-    start: Array
-    unseen: Array
-    points: Points
+    window: Window
+    dt: Array
+    gap: Array
+    closes: Array
+    context: Array
     target: Array
     mask: Array
 
     @classmethod
-    def of(cls, fitted: Fitted, data: Trajectories, rows: Rows, jobs: Sequence[tuple[Block, int]], K: int) -> _Batch:
+    def of(cls, shared: _Solver, jobs: Sequence[tuple[Block, int]], K: int) -> _Batch:
+        fitted, data, rows = shared.fitted, shared.data, shared.rows
         blocks = [block for block, _ in jobs]
         here = [b.row >= 0 for b in blocks]
+        start, before = jnp.array([b.start for b in blocks]), jnp.array([b.unseen for b in blocks])
         return cls(
             series=jnp.array([b.series for b in blocks]),
             last=jnp.array([b.last for b in blocks]),
             attempt=jnp.array([t for _, t in jobs]),
-            start=jnp.array([b.start for b in blocks]),
-            unseen=jnp.array([b.unseen for b in blocks]),
-            points=Points(
-                dt=_stack([b.dt for b in blocks], K),
-                gap=_stack([b.gap for b in blocks], K),
-                closes=_stack([b.closes for b in blocks], K),
-                context=_stack([_context(fitted, data, rows, b) for b in blocks], K),
-            ),
+            window=_windows(shared.table, start, before, fitted.history),
+            dt=_stack([b.dt for b in blocks], K),
+            gap=_stack([b.gap for b in blocks], K),
+            closes=_stack([b.closes for b in blocks], K),
+            context=_stack([_context(fitted, data, rows, b) for b in blocks], K),
             target=_stack([np.where(h[:, None], rows.value[b.row], 0) for h, b in zip(here, blocks, strict=True)], K),
             mask=_stack([h[:, None] & rows.observed[b.row] for h, b in zip(here, blocks, strict=True)], K),
         )
@@ -267,12 +269,23 @@ def _context(fitted: Fitted, data: Trajectories, rows: Rows, block: Block) -> np
 
 
 @eqx.filter_jit
-def _solve(model: SequenceSDE, table: Table, key: Key[Array, ""], batch: _Batch, n: int) -> ConditionalPaths:
+def _windows(table: Table, start: Array, before: Array, history: int) -> Window:
+    """The windows of rows `start`, or of the time before. Not part of `_solve`, which is one program for any table."""
+
+    def one(row: Array, nothing: Array) -> Window:
+        window = table.window(row, history)
+        return jax.tree.map(lambda none, some: jnp.where(nothing, none, some), unseen(window), window)
+
+    return jax.vmap(one)(start, before)
+
+
+# Hardly slower than with all optimisations, and compiled in half the time, which is most of it for a small table.
+@partial(eqx.filter_jit, compiler_options={"xla_backend_optimization_level": 1})
+def _solve(model: SequenceSDE, key: Key[Array, ""], batch: _Batch, n: int) -> ConditionalPaths:
     def one(b: _Batch) -> ConditionalPaths:
-        window = table.window(b.start, model.config.history)
-        window = jax.tree.map(lambda none, some: jnp.where(b.unseen, none, some), unseen(window), window)
+        points = Points(b.dt, b.gap, b.closes, b.context)
         own = reduce(jax.random.fold_in, (b.series, b.last, b.attempt), key)
-        return conditional(model, window, b.points, b.target, b.mask, key=own, n=n)
+        return conditional(model, b.window, points, b.target, b.mask, key=own, n=n)
 
     return jax.vmap(one)(batch)
 

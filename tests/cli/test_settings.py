@@ -19,6 +19,7 @@ class Config:
     loss: str = "gaussian"
     timed: bool = False
     clip: float | None = None
+    noise: float | tuple[float, ...] = 0.0
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,11 @@ def test_values_take_the_kind_of_the_default():
     assert parse_settings(["clip=none"], Config()) == ({"clip": None},)
 
 
+def test_a_setting_for_each_column_takes_several_numbers():
+    assert parse_settings(["noise=0.1"], Config(noise=(1.0, 2.0))) == ({"noise": 0.1},)
+    assert parse_settings(["noise=0.1, 2e-2"], Config()) == ({"noise": (0.1, 0.02)},)
+
+
 def test_a_setting_goes_where_it_is_a_field():
     assert parse_settings(["batch=8", "width=3"], Config(), Training()) == ({"width": 3}, {"batch": 8})
 
@@ -45,6 +51,7 @@ def test_a_setting_goes_where_it_is_a_field():
         ("width=3.5", "a whole number"),
         ("rate=fast", "a number"),
         ("timed=maybe", "true or false"),
+        ("noise=0.1,much", "a number, or several"),
     ],
 )
 def test_misuse_is_named(text: str, says: str):

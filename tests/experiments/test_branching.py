@@ -54,7 +54,7 @@ def test_the_table_holds_fifty_of_each() -> None:
 
 
 def test_the_noise_is_a_tenth_in_the_units_of_the_data() -> None:
-    """In shares of each column's s.d., which the columns have unlike: 2.7 and 0.9."""
+    """In shares of each column's s.d., which are 2.7 and 1.2."""
     data = table()
     sizes = np.array(config(data, "keep").input_noise)
     np.testing.assert_allclose(sizes * np.concatenate([s.values for s in data]).std(0), NOISE, rtol=1e-9)

@@ -136,5 +136,5 @@ def test_a_surprise_in_one_channel_does_not_drag_another(jump: float):
     values[0, 1] = np.nan
     values[1:, 0] = jump
     mean = float(solve(model, window(np.zeros((2, 2))), course(np.ones(K)), *given(values)).mean()[0, 1])
-    # without a jump the density of x_0 is 1/σ = exp(-x_1), which moves N(0, 1/2) to N(-1/2, 1/2); a far jump says nothing
+    # at rest the density of x_0 is exp(-x_1), which moves N(0, 1/2) to N(-1/2, 1/2); a far jump says nothing
     assert mean == pytest.approx(0.0 if jump else -0.5, abs=0.05)
