@@ -35,10 +35,10 @@ def parse_settings(given: Iterable[str], *defaults: Any) -> tuple[dict[str, Any]
 def _numbers(text: str, value: str, default: Any) -> float | tuple[float, ...]:
     """One number, or several with commas between: one for each column."""
     try:
-        numbers = tuple(float(part) for part in value.split(","))
+        first, *more = (float(part) for part in value.split(","))
     except ValueError:
         raise InputError(f"--set {text}", f"'{value}' is of another kind", "a number, or several: 0.1,0.2") from None
-    return numbers if len(numbers) > 1 else numbers[0]
+    return (first, *more) if more else first
 
 
 def _value(text: str, value: str, default: Any) -> Any:

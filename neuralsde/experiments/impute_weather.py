@@ -12,12 +12,9 @@ for both.
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+import time
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -28,14 +25,14 @@ from neuralsde.data.split import TEST
 from neuralsde.evaluate.bootstrap import block_bootstrap, stretch_blocks
 from neuralsde.evaluate.scores import covered, covered_gaussian, crps_gaussian
 from neuralsde.evaluate.weighted import crps_weighted, equally_weighted
-from neuralsde.experiments.weather import MODEL, SPLIT, STEPS
+from neuralsde.experiments.results import write_results
+from neuralsde.experiments.weather import MODEL, PATHS, SPLIT, STEPS
 from neuralsde.runs.fit import fit
 from neuralsde.tasks.fitted import Fitted
 from neuralsde.tasks.impute import asked_times, fill
 
 SHARE = 0.1
 OUTAGE = 6
-PATHS = 200
 LEVELS = (80, 95)
 HOUR = 3600.0
 MODEL_NAME, LINE_NAME = "neural SDE", "linear interpolation"
@@ -188,15 +185,19 @@ def _interval(values: np.ndarray, blocks: np.ndarray) -> list[float]:
 
 def run(*, steps: int = STEPS, n: int = PATHS, seed: int = 0) -> dict[str, Any]:
     """The whole experiment as plain values."""
+    began = time.monotonic()
     data = weather()
-    fitted_run = fit(data, model=MODEL, steps=steps, seed=seed, split=SPLIT)
+    fitted = fit(data, model=MODEL, steps=steps, seed=seed, split=SPLIT).fitted
+    trained = time.monotonic()
     lines = Lines.fit(Split.of(data, SPLIT).train_data)
     records = []
     for pattern in (single_entries(data, seed), outages(data, seed)):
-        scored = score_pattern(fitted_run.fitted, data, lines, pattern, n=n, seed=seed)
-        records += report(data, pattern, scored)
-    settings = {"steps": steps, "paths": n, "seed": seed, "history": MODEL.history, "held out": SPLIT.describe()}
-    return {"settings": settings, "scores": records}
+        records += report(data, pattern, score_pattern(fitted, data, lines, pattern, n=n, seed=seed))
+    return {
+        "settings": {"model": asdict(MODEL), "steps": steps, "paths": n, "seed": seed, "held out": SPLIT.describe()},
+        "seconds": {"fit": round(trained - began, 1), "impute": round(time.monotonic() - trained, 1)},
+        "scores": records,
+    }
 
 
 def markdown(result: dict[str, Any]) -> str:
@@ -205,41 +206,33 @@ def markdown(result: dict[str, Any]) -> str:
     lines = [
         "# Filling in the weather",
         "",
-        f"Written by `python -m neuralsde.experiments.impute_weather`: {settings['steps']} training steps, "
-        f"{settings['paths']} paths, seed {settings['seed']}; held out: {settings['held out']}. CRPS in data units, "
-        "lower is better; the difference is linear interpolation minus model, with a 95 % interval over the held-out "
-        "weeks (above zero: the model is better). Coverage of the 80 and 95 % bands, in percent.",
+        f"Entries hidden in {settings['held out']}; {settings['steps']} training steps, {settings['paths']} paths, "
+        f"seed {settings['seed']}. CRPS in data units, lower is better; asked: the model below linear interpolation with "
+        "Gaussian error. The difference is line minus model, with a 95 % interval over the held-out weeks. Coverage of "
+        "the 80 and 95 % bands in percent; ess is the median (and least) effective number of paths.",
         "",
-        "| hidden | variable | entries | CRPS model | CRPS line | difference | ratio | coverage model | coverage line "
-        "| ess (least) |",
-        "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|",
+        "| hidden | variable | entries | model | line | difference | met | coverage model | coverage line | ess |",
+        "|---|---|--:|--:|--:|--:|---|--:|--:|--:|",
     ]
     for r in result["scores"]:
-        own, line = r["crps"][MODEL_NAME][0], r["crps"][LINE_NAME][0]
+        own, line = (r["crps"][name][0] for name in (MODEL_NAME, LINE_NAME))
         value, low, high = r["difference"]
-        cover = [" / ".join(f"{100 * share:.0f}" for share in r["coverage"][name].values()) for name in r["coverage"]]
+        met = "no" if value <= 0 else "yes" if low > 0 else "yes, unresolved"
+        cover = [" / ".join(f"{100 * s:.0f}" for s in r["coverage"][name].values()) for name in (MODEL_NAME, LINE_NAME)]
         lines.append(
-            f"| {r['pattern']} | {r['variable']} | {r['entries']} | {own:.4f} | {line:.4f} "
-            f"| {value:.4f} [{low:.4f}, {high:.4f}] | {own / line:.2f} | {cover[0]} | {cover[1]} "
+            f"| {r['pattern']} | {r['variable']} | {r['entries']} | {own:.4g} | {line:.4g} "
+            f"| {value:.3g} [{low:.3g}, {high:.3g}] | {met} | {cover[0]} | {cover[1]} "
             f"| {r['ess']['median']:.0f} ({r['ess']['least']:.0f}) |"
         )
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run it and write both files."""
-    parser = argparse.ArgumentParser(description="CRPS of filled-in weather against linear interpolation.")
-    parser.add_argument("--out", type=Path, default=Path("experiments/results"))
-    parser.add_argument("--steps", type=int, default=STEPS)
-    parser.add_argument("--paths", type=int, default=PATHS)
-    parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args(arguments)
-    result = run(steps=given.steps, n=given.paths, seed=given.seed)
-    given.out.mkdir(parents=True, exist_ok=True)
-    (given.out / "impute_weather.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    page = markdown(result)
-    (given.out / "impute_weather.md").write_text(page, encoding="utf-8")
-    sys.stdout.write(page)
+def main() -> None:
+    """Run it and write its figures: `python -m neuralsde.experiments.impute_weather`."""
+    result = run()
+    table = markdown(result)
+    write_results("impute_weather", result, table)
+    sys.stdout.write(table + "\n")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Does a fit find the law that made the data? Known linear SDEs, 200,000 transitions, five data seeds (THEORY 19, 20).
 
 One-step Euler coefficients are not those of the SDE (THEORY 15). With u = θΔ ~ U(.02, .2) the drift of an OU process
-comes out as E[1 - e^-u] / E[u] = .934 θ, the diffusion as σ √E[(1 - e^-2u) / 2u] = .950 σ; what a network adds to that
+comes out as E[1 - e^-u] / E[u] = .936 θ, the diffusion as σ √E[(1 - e^-2u) / 2u] = .948 σ; what a network adds to that
 is its own error. So beside every fit stand the exact maximum-likelihood estimate, which has no such bias, and the
 linear Euler estimate, which has no network. Errors of a drift are root mean squares over the stationary law, each
 channel in units of its noise, relative to the true drift. Likelihoods are of fresh transitions, in nats per dimension

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial, reduce
+from functools import reduce
 from itertools import pairwise
 from typing import Any
 
@@ -36,9 +36,13 @@ from neuralsde.tasks.forecast import Summary, checked_levels, long_table, requir
 
 _PATHS_AT_ONCE = 8_192
 _STATES_AT_ONCE = 1 << 22
+_SHORTEST = 16
 _ENOUGH, _MOST_TRIES = 0.25, 16
 _CHEAPER_THAN_COMPILING = 4_000_000
 """Steps of paths that take less time than to compile a program for one more length."""
+_filter_jit: Any = eqx.filter_jit
+_quickly_compiled = _filter_jit(compiler_options={"xla_backend_optimization_level": 1})
+"""Runs hardly slower than with all optimisations, and is compiled in half the time: most of it, for a small table."""
 
 
 def impute(
@@ -178,7 +182,10 @@ def _groups(blocks: Sequence[Block], n: int) -> Iterator[tuple[list[Block], int]
 
 def _padded(length: int) -> int:
     """The next of 16, 64, 256, ..."""
-    return 16 << 2 * max(0, -(-(length - 1).bit_length() // 2) - 2)
+    padded = _SHORTEST
+    while padded < length:
+        padded *= 4
+    return padded
 
 
 def _batch_size(count: int, length: int, n: int) -> int:
@@ -279,8 +286,7 @@ def _windows(table: Table, start: Array, before: Array, history: int) -> Window:
     return jax.vmap(one)(start, before)
 
 
-# Hardly slower than with all optimisations, and compiled in half the time, which is most of it for a small table.
-@partial(eqx.filter_jit, compiler_options={"xla_backend_optimization_level": 1})
+@_quickly_compiled
 def _solve(model: SequenceSDE, key: Key[Array, ""], batch: _Batch, n: int) -> ConditionalPaths:
     def one(b: _Batch) -> ConditionalPaths:
         points = Points(b.dt, b.gap, b.closes, b.context)

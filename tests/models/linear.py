@@ -87,5 +87,7 @@ def smoother(mean: np.ndarray, cov: np.ndarray, values: np.ndarray) -> tuple[np.
 def fitted_linear(model: SequenceSDE, data: Trajectories, tau: float = 1.0, substeps: int = 1) -> Fitted:
     """The model with an encoder that leaves values as they are and counts time in units of `tau`."""
     d = len(data.columns)
-    encoder = dataclasses.replace(Encoder.fit(data), mean=(0.0,) * d, sd=(1.0,) * d, resolution=(0.0,) * d, tau=tau)
+    units = {"mean": (0.0,) * d, "sd": (1.0,) * d, "resolution": (0.0,) * d, "tau": tau}
+    c = len(data.context_columns)
+    encoder = dataclasses.replace(Encoder.fit(data), **units, context_mean=(0.0,) * c, context_sd=(1.0,) * c)
     return Fitted(model, encoder, GapLaw(1.0, 1.0, 1.0, substeps))

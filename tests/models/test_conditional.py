@@ -36,10 +36,12 @@ def window(start: np.ndarray = START, age: Any = 0.0) -> Window:
 
 def course(dt: np.ndarray, gap: np.ndarray | None = None, closes: np.ndarray | None = None) -> Points:
     closes = np.ones(len(dt), bool) if closes is None else closes
+    gap = dt if gap is None else gap
     return Points(
-        *(jnp.asarray(x, jnp.float32) for x in (dt, dt if gap is None else gap)),
-        jnp.asarray(closes),
-        jnp.zeros((len(dt), 0)),
+        dt=jnp.asarray(dt, jnp.float32),
+        gap=jnp.asarray(gap, jnp.float32),
+        closes=jnp.asarray(closes),
+        context=jnp.zeros((len(dt), 0)),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -24,12 +24,26 @@ SIGMA = np.array([0.8, 0.5])
 N = 4000
 
 
-def column(table: pl.DataFrame, name: str, d: int = 2) -> np.ndarray:
-    return table[name].to_numpy().reshape(-1, d)
+@pytest.fixture(autouse=True)
+def one_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All stretches padded to one length: with one number of channels and covariates, a single program to compile."""
+    monkeypatch.setattr("neuralsde.tasks.impute._SHORTEST", 64)
 
 
-def linear(data: Trajectories, tau: float = 1.0) -> Fitted:
-    return fitted_linear(linear_model(A, SIGMA, np.zeros((2, 2))), data, tau)
+def arrays(times: Any, values: Any, context: Any = None, **options: Any) -> Trajectories:
+    """A table with one covariate, zero unless given."""
+    context = [np.zeros((len(t), 1)) for t in times] if context is None and np.ndim(times[0]) else context
+    context = np.zeros((len(times), 1)) if context is None else context
+    return from_arrays(times, values, context=context, context_columns=["on"], **options)
+
+
+def linear(data: Trajectories, A: np.ndarray = A, sigma: np.ndarray = SIGMA, tau: float = 1.0) -> Fitted:
+    """The covariate is added to the drift of both channels."""
+    return fitted_linear(linear_model(A, sigma, np.zeros((2, 2)), np.ones((2, 1))), data, tau)
+
+
+def column(table: pl.DataFrame, name: str) -> np.ndarray:
+    return table[name].to_numpy().reshape(-1, 2)
 
 
 def draw(dt: np.ndarray, seed: int) -> np.ndarray:
@@ -54,11 +68,10 @@ def test_a_gap_of_an_ou_process_is_its_bridge(relaxations: float):
     steps = round(relaxations / h)
     row = np.r_[-2, -1, 0, steps + np.arange(3)]
     ends = np.array([[-0.5, 2.0], [1.2, -0.4]])
-    data = from_arrays(row * h, ends[(row > 0).astype(int)] + 1e-4 * row[:, None] ** 2)
+    data = arrays(row * h, ends[(row > 0).astype(int)] + 1e-4 * row[:, None] ** 2)
     sigma = np.sqrt(2) * np.array([1.0, 2.0])
-    model = linear_model(-np.eye(2) * h, sigma * np.sqrt(h), np.zeros((2, 2)))
     asked = relaxations * np.array([0.25, 0.5, 0.75])
-    table = impute(fitted_linear(model, data, tau=h), data, times=asked.tolist(), n=N)
+    table = impute(linear(data, -np.eye(2) * h, sigma * np.sqrt(h), tau=h), data, times=asked.tolist(), n=N)
     filled = table.filter(~pl.col("observed"))
     y0, y1 = data.series[0].values[2:4]
     ou = OU(theta=1.0, mu=0.0, sigma=sigma)
@@ -68,14 +81,13 @@ def test_a_gap_of_an_ou_process_is_its_bridge(relaxations: float):
     assert np.abs((column(filled, "mean") - mean) / sd).max() < 0.05
     np.testing.assert_allclose(column(filled, "sd"), sd, rtol=0.05)
     np.testing.assert_allclose(column(filled, "hi-80") - column(filled, "mean"), 1.2816 * sd, rtol=0.1)
-    assert filled["ess"].min() > 0.99 * N
+    assert column(filled, "ess").min() > 0.99 * N
 
 
 @pytest.mark.parametrize("relaxations", [0.5, 1.0])
 def test_coarse_steps_give_the_bridge_of_the_euler_chain(relaxations: float):
-    data = from_arrays(np.arange(4.0), np.array([[0.3, 1.0], [-0.5, 0.1], [0.8, -1.0], [0.2, 0.4]]))
-    model = linear_model(-relaxations * np.eye(2), SIGMA, np.zeros((2, 2)))
-    table = impute(fitted_linear(model, data), data, times=[1.25, 1.5], n=N).filter(~pl.col("observed"))
+    data = arrays(np.arange(4.0), np.array([[0.3, 1.0], [-0.5, 0.1], [0.8, -1.0], [0.2, 0.4]]))
+    table = impute(linear(data, -relaxations * np.eye(2)), data, times=[1.25, 1.5], n=N).filter(~pl.col("observed"))
     values = np.full((3, 2), np.nan)
     values[2] = data.series[0].values[2]
     law = chain(-relaxations * np.eye(2), SIGMA, np.array([0.25, 0.25, 0.5]), start=data.series[0].values[:2])
@@ -96,7 +108,7 @@ def holes(seed: int, rows: int = 40) -> tuple[np.ndarray, np.ndarray]:
 
 def test_scattered_holes_are_what_the_smoother_says():
     times, values = holes(1)
-    data = from_arrays(times, values)
+    data = arrays(times, values)
     mean, sd = smoother(*chain(A, SIGMA, np.diff(times, prepend=0.0)), values)
     table = impute(linear(data), data, n=N)
     check(table, mean, sd)
@@ -113,7 +125,7 @@ def test_a_long_stretch_is_cut_with_little_loss(monkeypatch: pytest.MonkeyPatch)
     alone = np.arange(48) % 2 == 0  # no row is ever complete
     values[alone, 0] = np.nan
     values[~alone, 1] = np.nan
-    data = from_arrays(times, values)
+    data = arrays(times, values)
     monkeypatch.setattr(blocks, "LONGEST", 16)
     monkeypatch.setattr(blocks, "OVERLAP", 8)
     rows = linear(data).encoder.encode(data)
@@ -132,7 +144,7 @@ def test_seconds_and_hours_are_the_same():
     times, values = holes(3, rows=20)
     tables = []
     for unit in (1.0, 3600.0):
-        data = from_arrays(times * unit, values)
+        data = arrays(times * unit, values)
         tables.append(impute(linear(data, tau=unit), data, times=[times[4] * unit + 0.3 * unit], n=N))
     for name in ("mean", "sd", "lo-95", "hi-80"):
         np.testing.assert_allclose(tables[0][name], tables[1][name], atol=1e-5)
@@ -144,7 +156,7 @@ def test_seconds_and_hours_are_the_same():
 
 def complete() -> Trajectories:
     times = [np.arange(6.0), np.arange(3.0, 9.0)]
-    return from_arrays(times, [draw(np.ones(6), seed) for seed in (5, 6)], ids=["a", "b"])
+    return arrays(times, [draw(np.ones(6), seed) for seed in (5, 6)], ids=["a", "b"])
 
 
 def test_asked_times_between_complete_rows():
@@ -192,14 +204,14 @@ def test_constants_and_supports_are_kept():
     values = np.abs(rng.normal(size=(30, 3)))
     values[:, 2] = 7.0
     values[rng.uniform(size=30) < 0.3, 1] = np.nan
-    data = from_arrays(np.arange(30.0), values, columns=["x", "rain", "fixed"], positive=["rain"])
+    data = arrays(np.arange(30.0), values, columns=["x", "rain", "fixed"], positive=["rain"])
     fitted = linear(data)
     table = impute(fitted, data, n=N)
     assert set(table["variable"]) == {"x", "rain", "fixed"}
     assert table.filter(pl.col("variable") == "fixed")["mean"].unique().to_list() == [7.0]
     rain = table.filter((pl.col("variable") == "rain") & ~pl.col("observed"))
     assert rain.height > 3
-    assert rain["lo-95"].min() >= 0
+    assert (rain["lo-95"].to_numpy() >= 0).all()
 
 
 def test_nothing_missing_and_nothing_asked():
@@ -210,15 +222,13 @@ def test_nothing_missing_and_nothing_asked():
 
 
 def test_covariates_are_known_at_every_point():
-    # x' = x + c dt with hardly any noise: the middle of a gap tells where the covariate was switched on
-    times = np.r_[0.0, 1, 2, 6, 7]
-    context = np.array([[0.0], [0.0], [1.0], [0.0], [0.0]])
-    values = np.array([0.0, 0.0, 0.0, 4.0, 4.0])
-    data = from_arrays(times, values, context=context)
-    fitted = fitted_linear(linear_model(np.zeros((1, 1)), np.array([0.01]), context=np.ones((1, 1))), data)
-    encoder = dataclasses.replace(fitted.encoder, context_mean=(0.0,), context_sd=(1.0,))
-    table = impute(dataclasses.replace(fitted, encoder=encoder), data, times=[3.0, 5.0], n=50)
-    np.testing.assert_allclose(table.filter(~pl.col("observed"))["mean"], [1.0, 3.0], atol=0.02)
+    # x' = x + c dt with hardly any noise: the middle of a gap tells when the covariate was switched on
+    context = np.array([0.0, 0.0, 1.0, 0.0, 0.0])[:, None]
+    values = np.array([0.0, 0.0, 0.0, 4.0, 4.0])[:, None] * [1.0, 1.0] + [0.0, 0.5]
+    data = arrays(np.r_[0.0, 1, 2, 6, 7], values, context)
+    table = impute(linear(data, np.zeros((2, 2)), np.full(2, 0.01)), data, times=[3.0, 5.0], n=N)
+    filled = table.filter(~pl.col("observed"))
+    np.testing.assert_allclose(column(filled, "mean"), [[1.0, 1.5], [3.0, 3.5]], atol=0.02)
 
 
 # -- weighted summaries -----------------------------------------------------------------------------------------------
