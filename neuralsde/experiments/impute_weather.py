@@ -207,9 +207,9 @@ def markdown(result: dict[str, Any]) -> str:
         "# Filling in the weather",
         "",
         f"Entries hidden in {settings['held out']}; {settings['steps']} training steps, {settings['paths']} paths, "
-        f"seed {settings['seed']}. CRPS in data units, lower is better; asked: the model below linear interpolation with "
-        "Gaussian error. The difference is line minus model, with a 95 % interval over the held-out weeks. Coverage of "
-        "the 80 and 95 % bands in percent; ess is the median (and least) effective number of paths.",
+        f"seed {settings['seed']}. CRPS in data units, lower is better; asked: the model below linear interpolation "
+        "with Gaussian error. The difference is line minus model, with a 95 % interval over the held-out weeks. "
+        "Coverage of the 80 and 95 % bands in percent; ess is the median (and least) effective number of paths.",
         "",
         "| hidden | variable | entries | model | line | difference | met | coverage model | coverage line | ess |",
         "|---|---|--:|--:|--:|--:|---|--:|--:|--:|",
