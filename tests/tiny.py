@@ -9,6 +9,7 @@ import numpy as np
 from neuralsde.data import Trajectories, from_arrays
 from neuralsde.models.sequence_sde import Config
 from neuralsde.runs import Run, fit
+from neuralsde.runs.folder import RunFolder
 from neuralsde.train.problem import TrainConfig
 
 TRAINING = TrainConfig(steps=150, batch_size=128, learning_rate=3e-3, log_every=50, validate_every=50)
@@ -33,3 +34,15 @@ def ou_table(series: int = 3, rows: int = 240, *, seed: int = 0, irregular: bool
 def tiny_run(folder: Path) -> Run:
     """A run of a few seconds on `ou_table()`."""
     return fit(ou_table(), model=Config(history=1, width=16, depth=1), training=TRAINING, out=folder)
+
+
+def data_of(run: Run) -> Trajectories:
+    """The table of a run that has one at hand."""
+    assert run.data is not None
+    return run.data
+
+
+def folder_of(run: Run) -> RunFolder:
+    """The folder of a run that has one."""
+    assert run.folder is not None
+    return run.folder

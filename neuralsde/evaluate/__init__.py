@@ -1,6 +1,7 @@
 """How good a forecast is, and the page that says so.
 
 scores      CRPS, energy score, rounding-interval likelihood, coverage, PIT
+weighted    mean, quantiles, CRPS of weighted samples
 bootstrap   95 % intervals by whole blocks of time
 baselines   persistence, climatology, linear AR: what a model has to beat
 compare     scores of single windows -> table rows with paired differences

@@ -22,10 +22,12 @@ import numpy as np
 
 from neuralsde.data import Rows
 from neuralsde.data.model_time import TICK
+from neuralsde.errors import InputError
 
 LONGEST = 64
 OVERLAP = 16
 LOOK_AHEAD = 128
+_MOST_POINTS = 20_000
 
 
 @dataclass(frozen=True)
@@ -58,15 +60,30 @@ def find_blocks(rows: Rows, asked: Sequence[np.ndarray], history: int, substeps:
 
     asked: for each series, increasing model times between its first and last row, none of them a row's. They are
            numbered through the series, in this order.
+
+    Raises InputError for a gap of tens of thousands of steps inside a stretch.
     """
     blocks: list[Block] = []
     offset = len(rows)
     for s, wanted in enumerate(asked):
         series = _Series.of(rows, s, wanted, history)
         for piece in series.pieces():
+            _check_length(rows, s, series, piece)
             blocks.append(_block(series, piece, s, int(rows.start[s]), offset, substeps))
         offset += len(wanted)
     return blocks
+
+
+def _check_length(rows: Rows, number: int, series: _Series, piece: _Piece) -> None:
+    if series.between(piece.start, piece.stop) <= _MOST_POINTS:
+        return
+    gaps = np.diff(series.times[max(piece.start, 0) : piece.stop + 1])
+    raise InputError(
+        f"a gap of {gaps.max():.0f} steps in series '{rows.ids[number]}'",
+        "something beside it is missing or was asked for, and a path would have to take every step of the typical gap",
+        f"at most {_MOST_POINTS} steps between two complete rows",
+        "two series, one before and one after the gap",
+    )
 
 
 @dataclass(frozen=True)
@@ -126,7 +143,7 @@ class _Series:
                 if needs[last + 1] > needs[first + 1]:
                     yield _Piece(self._warm_up(p, first), self._look_ahead(last, q), first, last)
 
-    def _between(self, a: int, b: int) -> int:
+    def between(self, a: int, b: int) -> int:
         return int(self.position[b + 1] - self.position[a + 1])
 
     def _rows(self, low: int, high: int) -> np.ndarray:
@@ -138,7 +155,7 @@ class _Series:
 
     def _cuts(self, p: int, q: int) -> list[int]:
         cuts = [p]
-        while self._between(cuts[-1], q) > LONGEST:
+        while self.between(cuts[-1], q) > LONGEST:
             here = int(self.position[cuts[-1] + 1])
             among = self._rows(here + LONGEST // 2, here + LONGEST)
             # where one gap is longer than a piece, the row at its end
@@ -149,7 +166,7 @@ class _Series:
         return [*cuts, q]
 
     def _warm_up(self, p: int, first: int) -> int:
-        if self._between(p, first) <= 2 * OVERLAP:
+        if self.between(p, first) <= 2 * OVERLAP:
             return p
         here = int(self.position[first + 1])
         among = self._rows(here - 2 * OVERLAP, here - OVERLAP)

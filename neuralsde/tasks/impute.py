@@ -8,7 +8,6 @@ summed up, so that means and intervals are those of the data's own units and sta
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
@@ -150,21 +149,19 @@ def fill(
 ) -> Iterator[Drawn]:
     """Paths through every stretch of `data` that misses something; what is drawn for one does not depend on others.
 
-    A stretch whose n paths are worth less than `_ENOUGH` of them is drawn again, up to `_MOST_TRIES` times in all.
+    A stretch whose paths are worth less than `_ENOUGH` n of them is drawn again, twice as often each time.
     """
     solver = _Solver(fitted, data, rows, Table.of(rows), jax.random.key(seed), n)
     blocks = find_blocks(rows, [each.model for each in asked], fitted.history, fitted.law.substeps)
     for group, length in _groups(blocks, n):
         size = _batch_size(len(group), length, n)
-        first = solver.draw([(block, 0) for block in group], length, size)
-        more = [
-            (i, t)
-            for i, part in enumerate(first)
-            for t in range(1, min(_MOST_TRIES, math.ceil(_ENOUGH * n / part.support.min())))
-        ]
-        parts = [[part] for part in first]
-        for (i, _), part in zip(more, solver.draw([(group[i], t) for i, t in more], length, size), strict=True):
-            parts[i].append(part)
+        parts: list[list[Drawn]] = [[] for _ in group]
+        low = list(range(len(group)))
+        while low:
+            jobs = [(i, t) for i in low for t in range(len(parts[i]), max(1, 2 * len(parts[i])))]
+            for (i, _), drawn in zip(jobs, solver.draw([(group[i], t) for i, t in jobs], length, size), strict=True):
+                parts[i].append(drawn)
+            low = [i for i in low if len(parts[i]) < _MOST_TRIES and Drawn.pooled(parts[i]).support.min() < _ENOUGH * n]
         yield from map(Drawn.pooled, parts)
 
 

@@ -23,13 +23,13 @@ def leaves(model) -> list[np.ndarray]:
 
 
 def test_a_run_folder_holds_what_the_design_says(run: Run):
-    names = {path.name for path in run.folder.path.iterdir()}
+    names = {path.name for path in tiny.folder_of(run).path.iterdir()}
     assert {"config.json", "metrics.jsonl", "checkpoints", "model.safetensors", "finished.json"} <= names
-    assert run.folder.summary()["best_validation_nats"] < 2
+    assert tiny.folder_of(run).summary()["best_validation_nats"] < 2
 
 
 def test_load_gives_the_same_model_and_forecasts(run: Run):
-    again = load(run.folder.path, data=run.data)
+    again = load(tiny.folder_of(run).path, data=tiny.data_of(run))
     assert all(np.array_equal(a, b) for a, b in zip(leaves(run.model), leaves(again.model), strict=True))
     assert again.forecast(horizon=2, n=10).equals(run.forecast(horizon=2, n=10))
     assert again.describe() == run.describe()
@@ -48,21 +48,21 @@ def test_the_same_options_give_the_same_bits_in_memory(run: Run):
 
 def test_a_finished_run_resumes_to_itself(run: Run, tmp_path: Path):
     folder = tmp_path / "copy"
-    shutil.copytree(run.folder.path, folder)
+    shutil.copytree(tiny.folder_of(run).path, folder)
     (folder / "finished.json").unlink()  # as if it had been killed between the last step and the weights
     (folder / "model.safetensors").unlink()
     again = fit(tiny.ou_table(), model=run.plan.config, training=run.plan.train, out=folder, resume=True)
     assert all(np.array_equal(a, b) for a, b in zip(leaves(run.model), leaves(again.model), strict=True))
-    assert (folder / "model.safetensors").read_bytes() == run.folder.weights_path.read_bytes()
+    assert (folder / "model.safetensors").read_bytes() == tiny.folder_of(run).weights_path.read_bytes()
 
 
 def test_resume_under_other_options_is_refused(run: Run):
     with pytest.raises(InputError, match=r"model\.width 16 -> 17"):
         fit(
-            run.data,
+            tiny.data_of(run),
             model=Config(history=1, width=17, depth=1),
             training=run.plan.train,
-            out=run.folder.path,
+            out=tiny.folder_of(run).path,
             resume=True,
         )
 
@@ -75,10 +75,10 @@ def test_no_steps_no_folder(tmp_path: Path, steps: int):
 
 
 def test_an_existing_run_is_not_written_over(run: Run):
-    before = run.folder.weights_path.read_bytes()
+    before = tiny.folder_of(run).weights_path.read_bytes()
     with pytest.raises(InputError, match=r"exists|already"):
-        fit(tiny.ou_table(), out=run.folder.path)
-    assert run.folder.weights_path.read_bytes() == before
+        fit(tiny.ou_table(), out=tiny.folder_of(run).path)
+    assert tiny.folder_of(run).weights_path.read_bytes() == before
 
 
 def test_unknown_names_are_refused_with_the_nearest():
@@ -90,7 +90,7 @@ def test_unknown_names_are_refused_with_the_nearest():
 
 def test_weights_that_were_cut_off_are_refused(run: Run, tmp_path: Path):
     folder = tmp_path / "cut"
-    shutil.copytree(run.folder.path, folder)
+    shutil.copytree(tiny.folder_of(run).path, folder)
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
     with pytest.raises(InputError, match=r"model\.safetensors"):
@@ -99,7 +99,7 @@ def test_weights_that_were_cut_off_are_refused(run: Run, tmp_path: Path):
 
 def test_a_run_without_its_table_says_so(run: Run):
     with pytest.raises(InputError, match="data from memory"):
-        load(run.folder.path).score()
+        load(tiny.folder_of(run).path).score()
 
 
 def test_series_of_two_rows_can_be_fitted():

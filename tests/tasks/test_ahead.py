@@ -6,6 +6,7 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
 
 from neuralsde.errors import InputError, RunFailed
 from neuralsde.runs import Run
@@ -33,10 +34,10 @@ def test_grid_takes_steps_of_the_typical_gap_and_pads_with_zeros():
 
 def test_a_random_walk_spreads_with_the_root_of_time(run: Run):
     fitted = walking(run)
-    rows = fitted.encoder.encode(run.data)
+    rows = fitted.encoder.encode(tiny.data_of(run))
     origins = rows.start[1:] - 1
     targets = np.tile([1.0, 4.0, 9.5], (len(origins), 1))
-    ahead = paths_ahead(fitted, rows, origins, targets, [[s] for s in run.data], n=4_000, seed=0)
+    ahead = paths_ahead(fitted, rows, origins, targets, [[s] for s in tiny.data_of(run)], n=4_000, seed=0)
     spread = (ahead.states - rows.filled[origins][:, None, None]).std(axis=1)
     expected = np.sqrt([1.0, 4.0, 9.5])[None, :, None] * fitted.model.walk
     np.testing.assert_allclose(spread, np.broadcast_to(expected, spread.shape), rtol=4 * 0.7 / np.sqrt(4_000))
@@ -44,8 +45,8 @@ def test_a_random_walk_spreads_with_the_root_of_time(run: Run):
 
 def test_paths_do_not_depend_on_how_many_origins_go_with_them(run: Run):
     fitted = run.fitted
-    rows = fitted.encoder.encode(run.data)
-    known = [[s] for s in run.data]
+    rows = fitted.encoder.encode(tiny.data_of(run))
+    known = [[s] for s in tiny.data_of(run)]
     both = paths_ahead(fitted, rows, np.array([5, 9]), np.array([[2.0], [5.0]]), known, n=8, seed=3)
     one = paths_ahead(fitted, rows, np.array([5]), np.array([[2.0]]), known, n=8, seed=3)
     np.testing.assert_allclose(both.states[0], one.states[0], rtol=1e-5, atol=1e-6)
@@ -54,12 +55,11 @@ def test_paths_do_not_depend_on_how_many_origins_go_with_them(run: Run):
 def test_states_that_overflow_are_a_failed_run_and_not_a_nan(run: Run):
     fitted = walking(run)
     broken = eqx.tree_at(lambda m: m.flow_net.linear.bias, fitted.model, jnp.full(2, jnp.inf))
-    rows = fitted.encoder.encode(run.data)
+    rows = fitted.encoder.encode(tiny.data_of(run))
+    known = [[s] for s in tiny.data_of(run)]
+    bad = Fitted(broken, fitted.encoder, fitted.law)
     with pytest.raises(RunFailed, match="not finite"):
-        paths_ahead(
-            Fitted(broken, fitted.encoder, fitted.law), rows, np.array([3]), np.array([[1.0]]), [[s] for s in run.data],
-            n=2, seed=0,
-        )  # fmt: skip
+        paths_ahead(bad, rows, np.array([3]), np.array([[1.0]]), known, n=2, seed=0)
 
 
 def test_sample_starts_where_it_should_and_repeats_by_seed(run: Run):

@@ -231,6 +231,14 @@ def test_covariates_are_known_at_every_point():
     np.testing.assert_allclose(column(filled, "mean"), [[1.0, 1.5], [3.0, 3.5]], atol=0.02)
 
 
+def test_stretches_of_little_worth_are_drawn_again(monkeypatch: pytest.MonkeyPatch):
+    data = complete()
+    monkeypatch.setattr("neuralsde.tasks.impute._ENOUGH", 1.5)
+    monkeypatch.setattr("neuralsde.tasks.impute._MOST_TRIES", 4)
+    table = impute(linear(data), data, times=[3.5], n=N)
+    np.testing.assert_allclose(table["ess"].drop_nulls(), 2 * N, rtol=0.01)
+
+
 # -- weighted summaries -----------------------------------------------------------------------------------------------
 
 

@@ -33,8 +33,8 @@ def test_likelihood_is_the_one_of_the_transitions(run: Run, scores):
     from neuralsde.tasks.windows import find_windows
 
     encoder, model = run.plan.encoder, run.model
-    rows = encoder.encode(run.data)
-    marked = np.concatenate(Split.of(run.data, run.plan.rule).roles) == TEST
+    rows = encoder.encode(tiny.data_of(run))
+    marked = np.concatenate(Split.of(tiny.data_of(run), run.plan.rule).roles) == TEST
     origin = find_windows(rows, marked, (1, 5), 2.0).origin
     origin = origin[marked[origin + 1]]
     table = Table.of(rows)
