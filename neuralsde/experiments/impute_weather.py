@@ -28,8 +28,8 @@ from neuralsde.evaluate.weighted import crps_weighted, equally_weighted
 from neuralsde.experiments.results import write_results
 from neuralsde.experiments.weather import MODEL, PATHS, SPLIT, STEPS
 from neuralsde.runs.fit import fit
+from neuralsde.tasks.between import fill
 from neuralsde.tasks.fitted import Fitted
-from neuralsde.tasks.impute import asked_times, fill
 
 SHARE = 0.1
 OUTAGE = 6
@@ -140,7 +140,7 @@ def score_pattern(fitted: Fitted, data: Trajectories, lines: Lines, pattern: Pat
     inside = {name: {level: np.full(truth.shape, np.nan) for level in LEVELS} for name in crps}
     ess = np.full(truth.shape, np.nan)
     rows = fitted.encoder.encode(holes)
-    for drawn in fill(fitted, holes, rows, asked_times(fitted, holes, rows, None), n=n, seed=seed):
+    for drawn in fill(fitted, holes, rows, [np.zeros(0)] * len(holes), n=n, seed=seed):
         here = truth[drawn.slot]
         support = np.broadcast_to(drawn.support[:, None], here.shape)
         crps[MODEL_NAME][drawn.slot] = crps_weighted(drawn.samples, drawn.weights, support, here)

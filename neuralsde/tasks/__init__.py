@@ -4,6 +4,6 @@ Fitted      model, encoder and gap law: all that a task needs            (fitted
 ahead       paths from many origins over a grid of steps                 (ahead.py)
 forecast    the law of what follows each series, as a table              (forecast.py)
 sample      paths from a start point                                     (sample.py)
-impute      what lies between the observations                           (impute.py, blocks.py)
+impute      what lies between the observations                           (impute.py, between.py, blocks.py)
 score       held-out scores next to three baselines; also the backtest   (score.py, windows.py)
 """

@@ -15,8 +15,9 @@ from neuralsde.evaluate.scores import quantiles as plain_quantiles
 from neuralsde.evaluate.weighted import crps_weighted, equally_weighted, mean_and_sd, quantiles
 from neuralsde.sde import OU
 from neuralsde.tasks import blocks
+from neuralsde.tasks.between import Drawn
 from neuralsde.tasks.fitted import Fitted
-from neuralsde.tasks.impute import Drawn, impute
+from neuralsde.tasks.impute import impute
 from tests.models.linear import chain, fitted_linear, linear_model, smoother
 
 A = np.array([[-0.4, 0.3], [-0.2, -0.3]])
@@ -27,7 +28,7 @@ N = 4000
 @pytest.fixture(autouse=True)
 def one_program(monkeypatch: pytest.MonkeyPatch) -> None:
     """All stretches padded to one length: with one number of channels and covariates, a single program to compile."""
-    monkeypatch.setattr("neuralsde.tasks.impute._SHORTEST", 64)
+    monkeypatch.setattr("neuralsde.tasks.between._SHORTEST", 64)
 
 
 def arrays(times: Any, values: Any, context: Any = None, **options: Any) -> Trajectories:
@@ -233,8 +234,8 @@ def test_covariates_are_known_at_every_point():
 
 def test_stretches_of_little_worth_are_drawn_again(monkeypatch: pytest.MonkeyPatch):
     data = complete()
-    monkeypatch.setattr("neuralsde.tasks.impute._ENOUGH", 1.5)
-    monkeypatch.setattr("neuralsde.tasks.impute._MOST_TRIES", 4)
+    monkeypatch.setattr("neuralsde.tasks.between._ENOUGH", 1.5)
+    monkeypatch.setattr("neuralsde.tasks.between._MOST_TRIES", 4)
     table = impute(linear(data), data, times=[3.5], n=N)
     np.testing.assert_allclose(table["ess"].drop_nulls(), 2 * N, rtol=0.01)
 
