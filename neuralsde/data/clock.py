@@ -177,7 +177,10 @@ class Clock:
 
 
 def _microseconds(seconds: np.ndarray) -> np.ndarray:
-    return np.round(np.asarray(seconds, np.float64) * 1e6).astype(np.int64)
+    """The nearest whole microseconds; the fraction apart, since a product of the whole would round a second time."""
+    seconds = np.asarray(seconds, np.float64)
+    whole = np.floor(seconds)
+    return whole.astype(np.int64) * 1_000_000 + np.round((seconds - whole) * 1e6).astype(np.int64)
 
 
 def _offset_text(offset: float) -> str:
