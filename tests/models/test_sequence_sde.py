@@ -11,32 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.scipy.stats import norm
+from sequence_models import KEY, C, D, f32, linear, model
 
-from neuralsde import sde
 from neuralsde.errors import InputError
-from neuralsde.models.rollout import Steps, rollout
 from neuralsde.models.sequence_sde import Config, Losses, SequenceSDE, Transition, loss, transition_losses
 from neuralsde.models.window import Window
-
-KEY = jax.random.key(11)
-D, C = 2, 1
-
-
-def model(config: Config, d: int = D, c: int = C, size: float = 0.2) -> SequenceSDE:
-    """A model with no weight at zero, as training leaves it, made without compiling; `size=0` has them all there."""
-    walk = np.linspace(0.5, 0.8, d).astype(np.float32)
-    shapes = eqx.filter_eval_shape(lambda: SequenceSDE(config, d, c, walk=walk, key=KEY))
-    rng = np.random.default_rng(1)
-    random = jax.tree.map(lambda leaf: jnp.asarray(size * rng.normal(size=leaf.shape), jnp.float32), shapes)
-    return eqx.tree_at(lambda m: m.walk, random, walk)
-
-
-def linear(slope: Any, config: Config = Config(history=0, depth=0)) -> SequenceSDE:  # noqa: B008 (a frozen value)
-    """f = slope x and g = walk, with no past and no context."""
-    d = len(slope)
-    still = model(config, d=d, c=0, size=0.0)
-    weight = jnp.zeros_like(still.flow_net.linear.weight).at[:, :d].set(jnp.asarray(slope))
-    return eqx.tree_at(lambda m: m.flow_net.linear.weight, still, weight)
 
 
 @eqx.filter_jit
@@ -67,21 +46,17 @@ def transitions(n: int, config: Config, d: int = D, c: int = C, seed: int = 2, m
     age[rng.random(n) < missing / 3, :, -1] = np.inf
     lag = np.arange(h, -1, -1) * np.ones((n, 1))
     parts = (rng.normal(size=(n, h + 1, d)), age, lag, rng.uniform(0, 9, n), rng.normal(size=(n, c)))
-    window = jax.vmap(Window)(*map(_f32, parts))
+    window = jax.vmap(Window)(*map(f32, parts))
     seen = rng.random((n, d)) >= missing
     target = np.where(seen, rng.normal(size=(n, d)), 1e3)
-    return jax.vmap(Transition)(window, _f32(rng.uniform(0.5, 2.0, n)), _f32(target), jnp.asarray(seen))
-
-
-def _f32(array: Any) -> jax.Array:
-    return jnp.asarray(array, jnp.float32)
+    return jax.vmap(Transition)(window, f32(rng.uniform(0.5, 2.0, n)), f32(target), jnp.asarray(seen))
 
 
 def still(n: int, x: np.ndarray, target: np.ndarray, dt: float = 1.0) -> Transition:
     """n transitions from x (n, d) to target (n, d) with nothing missing, no past and no context."""
     zeros = jnp.zeros((n, 1, x.shape[1]))
-    window = jax.vmap(Window)(_f32(x)[:, None], zeros, jnp.zeros((n, 1)), jnp.zeros(n), jnp.zeros((n, 0)))
-    return jax.vmap(Transition)(window, jnp.full(n, dt), _f32(target), jnp.ones(target.shape, bool))
+    window = jax.vmap(Window)(f32(x)[:, None], zeros, jnp.zeros((n, 1)), jnp.zeros(n), jnp.zeros((n, 0)))
+    return jax.vmap(Transition)(window, jnp.full(n, dt), f32(target), jnp.ones(target.shape, bool))
 
 
 def minimise(first: SequenceSDE, objective: Any, steps: int = 400, rate: float = 0.2) -> SequenceSDE:
@@ -385,72 +360,3 @@ def test_options_without_a_meaning_are_refused(options: dict[str, Any]) -> None:
 def test_noise_for_other_columns_is_refused() -> None:
     with pytest.raises(InputError, match="3 columns"):
         model(Config(input_noise=(0.1, 0.2)), d=3)
-
-
-# -- rollout -----------------------------------------------------------------------------------------------------------
-
-
-def start(h: int = 0, c: int = 0, age: float = 0.0) -> Window:
-    value = jnp.tile(jnp.array([0.4, -0.3]), (h + 1, 1))
-    return Window(
-        value, jnp.zeros_like(value).at[-1, 1].set(age), jnp.arange(h, -1.0, -1.0), jnp.zeros(()), jnp.zeros(c)
-    )
-
-
-rolled_out = eqx.filter_jit(lambda m, window, steps: rollout(m, window, steps, key=KEY))
-
-
-def test_rollout_is_the_simulation_of_the_process() -> None:
-    """One Euler-Maruyama step a gap on the same normals: the raw normals of (key, i) are those of the Brownian grid."""
-    m = model(Config(history=0, width=8), c=0)
-    dt = jnp.array([0.5, 1.0, 0.25, 2.0])
-    rolled = rolled_out(m, start(), Steps(dt, jnp.zeros((4, 0))))
-    ts = jnp.concatenate([jnp.zeros(1), jnp.cumsum(dt)])
-    path = sde.simulate(m.process(), start().present, ts, key=KEY, args=(start(), jnp.ones(D)))
-    np.testing.assert_allclose(rolled.states, path.ys[1:], rtol=2e-5, atol=1e-6)
-
-
-def test_a_stale_channel_catches_up_in_its_first_gap() -> None:
-    m, window = model(Config(history=0, width=8), c=0), start(age=1.5)
-    rolled = rolled_out(m, window, Steps(jnp.array([0.5]), jnp.zeros((1, 0))))
-    stretch = jnp.array([1.0, (0.5 + 1.5) / 0.5])
-    path = sde.simulate(m.process(), window.present, jnp.array([0.0, 0.5]), key=KEY, args=(window, stretch))
-    np.testing.assert_allclose(rolled.states, path.ys[1:], rtol=2e-5, atol=1e-6)
-
-
-def test_rollout_steps_by_the_transition_and_pushes_the_window() -> None:
-    """With a past and covariates: every mean and s.d. is that of `transition` at the window of the states so far."""
-    m = model(Config(history=2, width=8, time_dependent=True))
-    dt, context = jnp.array([0.5, 1.0, 0.0, 0.25]), jnp.arange(4.0)[:, None]
-    window = start(h=2, c=1, age=0.5)
-    rolled, transition = rolled_out(m, window, Steps(dt, context)), eqx.filter_jit(lambda w, dt: m.transition(w, dt))
-    for k in (0, 1, 3):
-        mean, sd = transition(window, dt[k])
-        np.testing.assert_allclose(rolled.mean[k], mean, rtol=2e-5, atol=1e-6)
-        np.testing.assert_allclose(rolled.sd[k], sd, rtol=2e-5)
-        noise = jax.random.normal(jax.random.fold_in(KEY, k), (D,))
-        np.testing.assert_allclose(rolled.states[k], mean + sd * noise, rtol=2e-5, atol=1e-6)
-        window = window.pushed(rolled.states[k], dt[k], context[k])
-    np.testing.assert_array_equal(rolled.states[2], rolled.states[1])  # a step of length zero stands still
-    assert not np.asarray(rolled.sd[2]).any()
-
-
-@pytest.mark.parametrize("substeps", [1, 4])
-def test_the_law_of_substeps(substeps: int) -> None:
-    """A linear flow with constant noise has Gaussian paths: mean <- (I + A h) mean + b h; the covariance likewise."""
-    a, n, dt = np.array([[-0.9, 0.5], [-0.4, -0.6]]), 20_000, np.array([0.5, 1.0])
-    b = np.array([0.3, -0.2])
-    m = eqx.tree_at(lambda m: m.flow_net.linear.bias, linear(a), _f32(b))
-    mean, covariance = np.array([0.4, -0.3]), np.zeros((2, 2))
-    for gap in dt:
-        for _ in range(substeps):
-            h = gap / substeps
-            move = np.eye(2) + a * h
-            mean, covariance = move @ mean + b * h, move @ covariance @ move.T + np.diag(m.walk**2) * h
-    steps = Steps(_f32(dt), jnp.zeros((2, 0)))
-    run = jax.jit(jax.vmap(lambda k: rollout(m, start(), steps, key=k, substeps=substeps).states[-1]))
-    ends = np.asarray(run(jax.random.split(KEY, n)), np.float64)
-    error = np.sqrt(np.diag(covariance) / n)
-    np.testing.assert_allclose(ends.mean(0), mean, atol=4 * error.max())
-    spread = np.sqrt(np.outer(np.diag(covariance), np.diag(covariance)))
-    np.testing.assert_allclose(np.cov(ends.T) / spread, covariance / spread, atol=4 * np.sqrt(2 / n))
