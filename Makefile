@@ -24,7 +24,7 @@ demo: $(READY)
 	$(BIN)/neuralsde demo
 
 test: $(READY)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -48,7 +48,11 @@ runs/demo/report.html: | $(READY)
 
 bench: .venv-bench/.ready $(READY)
 	$(BIN)/python benchmarks/startup.py
-	.venv-bench/bin/python benchmarks/run.py $(ARGS)
+	.venv-bench/bin/python benchmarks/solve.py $(ARGS)
+	.venv-bench/bin/python benchmarks/brownian.py $(ARGS)
+	$(BIN)/python benchmarks/variants.py $(ARGS)
+	$(BIN)/python benchmarks/orders.py $(ARGS)
+	$(BIN)/python benchmarks/gradients.py $(ARGS)
 
 lock:
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \

@@ -21,7 +21,7 @@ def load(name: str) -> ModuleType:
 
 
 def test_every_example_has_a_test_and_a_main():
-    assert {path.stem for path in EXAMPLES.glob("*.py")} == {"forecast_a_table", "ou_process"}
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == {"brownian_replay", "forecast_a_table", "ou_process"}
     assert all(callable(load(path.stem).main) for path in EXAMPLES.glob("*.py"))
 
 
@@ -34,3 +34,10 @@ def test_forecast_a_table(capsys: pytest.CaptureFixture[str]):
 def test_ou_process(capsys: pytest.CaptureFixture[str]):
     load("ou_process").main()
     assert capsys.readouterr().out
+
+
+def test_brownian_replay():
+    """Replayed, the gradient is that of the law, .81; on a fresh path it is nothing."""
+    replayed, fresh = load("brownian_replay").main(paths=4_000)
+    assert abs(replayed - 0.81) < 0.15
+    assert abs(fresh) < 0.08

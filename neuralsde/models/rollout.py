@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, Key
 from neuralsde.models.sequence_sde import SequenceSDE
 from neuralsde.models.window import Window
 from neuralsde.sde import Backprop, EulerMaruyama, simulate
+from neuralsde.sde.brownian import normals, subkey
 
 
 class Steps(eqx.Module):
@@ -39,9 +40,9 @@ def rollout(model: SequenceSDE, window: Window, steps: Steps, *, key: Key[Array,
     def gap(window: Window, at: tuple[Array, Array, Array]) -> tuple[Window, tuple[Array, Array, Array]]:
         dt, context, k = at
         span = dt + window.staleness
-        before = _but_last_substep(model, window, dt, k, substeps)
+        before = _but_last_substep(model, window, dt, subkey(key, k, 0), substeps)
         mean, sd = model.step(before, span / substeps)
-        state = mean + sd * jax.random.normal(k, mean.shape, mean.dtype)
+        state = mean + sd * normals(key, k, mean.shape, mean.dtype)
         after = window.pushed(state, dt, context)
         moves = dt > 0
         state, mean, sd = (
@@ -49,8 +50,7 @@ def rollout(model: SequenceSDE, window: Window, steps: Steps, *, key: Key[Array,
         )
         return jax.tree.map(lambda new, old: jnp.where(moves, new, old), after, window), (state, mean, sd)
 
-    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(steps.dt.shape[0]))
-    return Rollout(*lax.scan(gap, window, (steps.dt, steps.context, keys))[1])
+    return Rollout(*lax.scan(gap, window, (steps.dt, steps.context, jnp.arange(steps.dt.shape[0])))[1])
 
 
 def _but_last_substep(model: SequenceSDE, window: Window, dt: Array, key: Key[Array, ""], substeps: int) -> Window:
@@ -62,7 +62,7 @@ def _but_last_substep(model: SequenceSDE, window: Window, dt: Array, key: Key[Ar
         model.process(),
         window.present,
         jnp.stack([jnp.zeros_like(length), length * (substeps - 1) / substeps]),
-        key=jax.random.fold_in(key, 1),
+        key=key,
         method=EulerMaruyama(),
         substeps=substeps - 1,
         gradient=Backprop(),

@@ -13,6 +13,7 @@ follows from both facts. The two calculi differ by the drift ½ Σ_j (∂G_·j) 
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Callable
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -135,6 +136,23 @@ def _require(field: str, value: object, kinds: tuple[type, ...]) -> None:
     )
 
 
+def check_arguments(name: str, function: Coefficient) -> None:
+    """Refuse a function that cannot be called with (t, y, args)."""
+    try:
+        signature = inspect.signature(function)
+    except ValueError:  # some built-in functions have none
+        return
+    try:
+        signature.bind(None, None, None)
+    except TypeError:
+        raise InputError(
+            f"{name}{signature}",
+            "it is called with three arguments: time, state, and whatever `args` is",
+            f"{name}(t, y, args)",
+            f"{name}=lambda t, y, args: net(y), for a function of the state alone",
+        ) from None
+
+
 class SDE(eqx.Module):
     """dy = drift dt + diffusion · dW.
 
@@ -160,6 +178,7 @@ class SDE(eqx.Module):
                 raise InputError(
                     f"{name}={value!r}", "not a function", f"{name}(t, y, args)", f"{name}=lambda t, y, args: ..."
                 )
+            check_arguments(name, value)
 
     def to(self, calculus: Calculus) -> SDE:
         """The same process written in the other calculus: the same paths, another drift.

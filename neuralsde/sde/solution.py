@@ -9,7 +9,7 @@ import equinox as eqx
 import jax
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, Int
+from jaxtyping import Array, Float, Int
 
 from neuralsde.errors import InputError, RunFailed
 
@@ -19,7 +19,10 @@ class Result(enum.IntEnum):
 
     SUCCESSFUL = 0
     NOT_FINITE = 1
-    TIMES_NOT_INCREASING = 2
+    TIMES_NOT_MONOTONE = 2
+    NOT_REVERSIBLE = 3
+    STEP_CONTROL_FAILED = 4
+    UNSTABLE = 5
 
 
 class Solution(eqx.Module):
@@ -28,11 +31,15 @@ class Solution(eqx.Module):
     ts:     (k,) times.
     ys:     (k, *y0.shape), or a pytree of such; ys[0] == y0. Entries after a failure are not numbers.
     result: () a `Result` code, int32.
+    steps:  () how many steps, from the first on, ended in a finite state, int32.
+    stop_time: () where a `Stop` event ended the path, inf where none did; None without events.
     """
 
     ts: Array
     ys: Any
     result: Int[Array, ...]
+    steps: Int[Array, ...]
+    stop_time: Float[Array, ...] | None = None
 
     def raise_if_failed(self) -> Solution:
         """The solution itself, or `RunFailed` with the likely causes. For the edge of a program, outside `jax.jit`."""
@@ -46,14 +53,38 @@ class Solution(eqx.Module):
         codes: np.ndarray = np.asarray(self.result)
         if (codes == Result.SUCCESSFUL).all():
             return self
-        if (codes == Result.TIMES_NOT_INCREASING).any():
+        if (codes == Result.TIMES_NOT_MONOTONE).any():
             raise InputError(
-                _count(codes == Result.TIMES_NOT_INCREASING, "solve") + " over times that do not increase",
-                "a gap of ts is zero, negative or not a number",
-                "strictly increasing times",
+                _count(codes == Result.TIMES_NOT_MONOTONE, "solve") + " over times that are not monotone",
+                "a traced ts has a gap that is zero, negative or not a number, or is not where the path is",
+                "strictly increasing times; decreasing ones must be known when the solve is traced",
                 "np.diff(ts) to see which; in a padded batch, mask the padding after the last time",
             )
-        raise self._not_finite(codes)
+        if (codes == Result.STEP_CONTROL_FAILED).any():
+            raise RunFailed(
+                _count(codes == Result.STEP_CONTROL_FAILED, "path") + " that the step control gave up",
+                "max_steps were taken, and the last time was not reached",
+                "a tolerance that the steps can meet",
+                "a larger max_steps, or larger rtol and atol; else a state at which drift or diffusion is not finite",
+            )
+        if (codes == Result.NOT_FINITE).any():
+            raise self._not_finite(codes)
+        other = "method=Heun(), or an implicit one such as DriftImplicitEuler(), with gradient=Checkpointed()"
+        if (codes == Result.UNSTABLE).any():
+            raise RunFailed(
+                _count(codes == Result.UNSTABLE, "path") + " taken over by the parasite of a reversible method",
+                "its two copies of the state ended far apart, so that neither these states nor their gradients are "
+                "right, in any gradient mode: where the solution contracts the copies part by e^(contraction · time)",
+                "contraction · time below about 8 in the whole solve; shorter steps help little",
+                other,
+            )
+        raise RunFailed(
+            _count(codes == Result.NOT_REVERSIBLE, "path") + " that could not be reconstructed from its end",
+            "there is no gradient: going back amplifies rounding by e^(contraction · time). Much further on the states "
+            "of a reversible method are lost too",
+            "contraction · time below about 8 in float64, 5 in float32",
+            other + ", or less contraction · time",
+        )
 
     def _not_finite(self, codes: np.ndarray) -> RunFailed:
         """The error of the first failed path, with the causes in the order of what its states show."""
@@ -69,7 +100,9 @@ class Solution(eqx.Module):
             )
         bad = int(np.argmin(finite))
         size = np.abs(ys[:bad]).max(axis=1)
-        meaning = f"first at t={ts[bad]:g} (ts[{bad}]); before, |y| went from {size[0]:.3g} to {size[-1]:.3g}"
+        steps = int(np.asarray(self.steps).ravel()[int(np.argmax(codes))])
+        where = f"ts[{bad}]" if steps == bad - 1 else f"ts[{bad}], in step {steps + 1} of the solve"
+        meaning = f"first at t={ts[bad]:g} ({where}); before, |y| went from {size[0]:.3g} to {size[-1]:.3g}"
         step = (
             f"a step too long for the drift or the diffusion (gaps of ts up to {np.diff(ts).max():g}): more substeps, "
             "or coefficients that grow at most linearly"

@@ -13,6 +13,7 @@ from neuralsde import sde
 from neuralsde.models.rollout import Steps, rollout
 from neuralsde.models.sequence_sde import Config
 from neuralsde.models.window import Window
+from neuralsde.sde.brownian import normals
 
 
 def start(h: int = 0, c: int = 0, age: float = 0.0) -> Window:
@@ -53,7 +54,7 @@ def test_rollout_steps_by_the_transition_and_pushes_the_window() -> None:
         mean, sd = transition(window, dt[k])
         np.testing.assert_allclose(rolled.mean[k], mean, rtol=2e-5, atol=1e-6)
         np.testing.assert_allclose(rolled.sd[k], sd, rtol=2e-5)
-        noise = jax.random.normal(jax.random.fold_in(KEY, k), (D,))
+        noise = normals(KEY, k, (D,), jnp.float32)
         np.testing.assert_allclose(rolled.states[k], mean + sd * noise, rtol=2e-5, atol=1e-6)
         window = window.pushed(rolled.states[k], dt[k], context[k])
     np.testing.assert_array_equal(rolled.states[2], rolled.states[1])  # a step of length zero stands still

@@ -104,10 +104,13 @@ def test_moments_converge_to_the_exact_law():
 
 
 def test_key_means_the_path_of_exactly_this_grid():
-    path = sde.BrownianGrid(KEY, sde.subdivide(TS, 3))
+    path = sde.BrownianGrid(KEY, TS, substeps=3)
     by_key = sde.simulate(OU.process(), jnp.ones(2), TS, key=KEY, substeps=3)
     by_path = sde.simulate(OU.process(), jnp.ones(2), TS, path=path, substeps=3)
     assert jnp.array_equal(by_key.ys, by_path.ys)
+    written_out = sde.BrownianGrid(KEY, sde.subdivide(TS, 3))
+    by_times = sde.simulate(OU.process(), jnp.ones(2), TS, path=written_out, substeps=3)
+    assert jnp.allclose(by_key.ys, by_times.ys, atol=1e-6)
     other = sde.simulate(OU.process(), jnp.ones(2), TS, key=jax.random.key(8), substeps=3)
     assert not jnp.array_equal(by_key.ys[1:], other.ys[1:])
 
@@ -271,9 +274,37 @@ def test_a_start_that_is_not_finite_is_named():
 
 def test_traced_times_that_do_not_increase_are_a_code_and_never_silent():
     sol = jax.jit(lambda ts: sde.simulate(OU.process(), 1.0, ts, key=KEY))(TS[::-1])
-    assert sol.result == sde.Result.TIMES_NOT_INCREASING
-    with pytest.raises(InputError, match="do not increase"):
+    assert sol.result == sde.Result.TIMES_NOT_MONOTONE
+    with pytest.raises(InputError, match="not monotone"):
         sol.raise_if_failed()
+
+
+def test_a_path_of_other_times_is_found_when_only_its_key_is_traced():
+    other = np.array([0.0, 0.9, 1.0])
+    solve = lambda key, ts: sde.simulate(  # noqa: E731
+        OU.process(), 1.0, np.array([0.0, 0.1, 1.0]), path=sde.BrownianGrid(key, ts, 4), substeps=4
+    )
+    sol = jax.jit(jax.vmap(solve, in_axes=(0, None)))(jax.random.split(KEY, 3), other)
+    assert jnp.all(sol.result == sde.Result.TIMES_NOT_MONOTONE)
+    assert jnp.isnan(sol.ys[:, 1:]).all()
+    with pytest.raises(InputError, match="other times"):
+        jax.vmap(lambda key: solve(key, other))(jax.random.split(KEY, 3))
+
+
+def test_another_number_is_not_another_program():
+    """A new value of a float in `args`, and a closed form made anew, run the program that is there."""
+    traced = []
+
+    def drift(t, y, args):
+        traced.append(1)
+        return -args * y
+
+    process = sde.SDE(drift, lambda t, y, a: jnp.ones_like(y))
+    sde.simulate(process, 1.0, TS, key=KEY, args=0.5)
+    once = len(traced)
+    sde.simulate(process, 1.0, TS, key=KEY, args=0.7)
+    assert len(traced) == once
+    assert jax.tree.structure(sde.OU(1.0).process()) == jax.tree.structure(sde.OU(2.0).process())
 
 
 def test_raising_inside_a_traced_function_is_refused():
@@ -297,13 +328,13 @@ ones = lambda t, y, a: jnp.ones_like(y)  # noqa: E731
     [
         (lambda: _solve(key=None), "neither key nor path"),
         (lambda: _solve(path=sde.BrownianGrid(KEY, TS)), "both key and path"),
-        (lambda: _solve(ts=TS[::-1]), "decreasing"),
+        (lambda: _solve(ts=jnp.array([1.0, 0.0, 0.5])), "strictly decreasing"),
         (lambda: _solve(ts=jnp.array([0.0, 1.0, 1.0])), "ts[1]=1 is followed by ts[2]=1"),
         (lambda: _solve(ts=np.array([1.7e9, 1.7e9 + 1])), "ts - ts[0]"),
         (lambda: _solve(ts=jnp.array([0.0, jnp.nan])), "ts[1] is not finite"),
         (lambda: _solve(ts=jnp.zeros(1)), "at least two times"),
         (lambda: _solve(substeps=0), "integer >= 1"),
-        (lambda: _solve(OU.process().to(sde.Stratonovich())), "process.to(Ito())"),
+        (lambda: _solve(OU.process().to(sde.Stratonovich())), "process.to(sde.Ito())"),
         (lambda: _solve(y0=jnp.ones(2, jnp.bfloat16)), "float32"),
         (lambda: _solve(sde.SDE(ones, lambda t, y, a: jnp.ones((2, 3))), jnp.ones(2)), "sde.General(3)"),
         (lambda: _solve(sde.SDE(lambda t, y, a: y.sum(), ones), jnp.ones(2)), "broadcast_to"),
@@ -329,9 +360,10 @@ ts, key = jnp.arange(3.0), jax.random.key(0)
 solve = lambda **options: sde.simulate(sde.SDE(f, f), 1.0, ts, **({"key": key} | options))
 cases = {
     "jax.random.key(0)": lambda: solve(key=0),
+    "a key of the old kind": lambda: solve(key=jax.random.PRNGKey(0)),
     "jax.vmap": lambda: solve(key=jax.random.split(key, 2)),
     "Checkpointed()": lambda: solve(gradient="checkpoint"),
-    "EulerMaruyama()": lambda: solve(method=sde.EulerMaruyama),
+    "EulerMaruyama(...) with the brackets": lambda: solve(method=sde.EulerMaruyama),
     "brackets": lambda: sde.SDE(f, f, noise=sde.Diagonal),
     "one of: Ito(), Stratonovich()": lambda: sde.SDE(f, f, calculus="ito"),
     "not a function": lambda: sde.SDE(3.0, f),
