@@ -30,7 +30,7 @@ CASES = {
     "drift, no value": (lambda: solve(drift=lambda t, y, a: None), "returns None", "shape (3,)", "return"),
     "drift, two arguments": (lambda: solve(drift=lambda t, y: y), "drift(t, y)", "drift(t, y, args)", "args: net(y)"),
     "diffusion, of the state": (lambda: solve(diffusion=jnp.sin), "diffusion(x", "(t, y, args)", "lambda t, y, args"),
-    "event, of two arguments": (lambda: sde.Stop(cast("Any", lambda t, y: y > 0)), "when(t, y)", "when(t, y, args)", "lambda"),
+    "event, two of three": (lambda: sde.Stop(cast("Any", lambda t, y: y > 0)), "when(t, y)", "(t, y, args)", "net"),
     "diffusion, a matrix": (lambda: solve(diffusion=like(3, 2)), "shape (3, 2)", "shape (3,)", "sde.General(2)"),
     "diffusion, a scalar": (lambda: solve(diffusion=like()), "diffusion(t, y, args) of shape ()", "(3,)", "broadcast"),
     "diffusion, a vector for General": (

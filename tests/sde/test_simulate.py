@@ -1,11 +1,9 @@
 """Laws of `simulate`: orders, moments, replay, equal spellings, gradients, dtypes, result codes and refusals."""
 
-import contextlib
 import subprocess
 import sys
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,44 +19,6 @@ TS = jnp.array([0.0, 0.1, 0.35, 0.4, 1.0])
 
 def slope(h, error):
     return np.polyfit(np.log(h), np.log(error), 1)[0]
-
-
-def strong_errors(process, y0, truth, ratios=(1, 2, 4, 8, 16), cells=256, paths=500):
-    """Root mean square error at the end, on one fine path merged to coarser cells; `truth(path)` from the same path."""
-
-    def one(key):
-        fine = sde.BrownianGrid(key, jnp.linspace(0.0, 1.0, cells + 1))
-        ends = []
-        for r in ratios:
-            path = fine.coarsen(r)
-            ends.append(sde.simulate(process, y0, fine.ts[:: path.cells * r], path=path, substeps=path.cells).ys[-1])
-        return jnp.stack(ends) - truth(fine)
-
-    errors = jax.jit(jax.vmap(one))(jax.random.split(KEY, paths))
-    return np.sqrt((np.asarray(errors) ** 2).mean(0)).ravel(), np.array(ratios) / cells
-
-
-def test_strong_order_one_half_on_geometric_brownian_motion():
-    with jax.enable_x64(True):
-        gbm = sde.GBM(0.5, 0.8)
-        truth = lambda path: gbm.solution(1.0, 1.0, path.increments((), jnp.float64).sum())  # noqa: E731
-        errors, h = strong_errors(gbm.process(), jnp.ones(()), truth)
-    declared = sde.EulerMaruyama().strong_order(gbm.process().noise)
-    assert declared == 0.5
-    assert declared - 0.1 <= slope(h, errors) <= declared + 0.1
-
-
-def test_strong_order_one_for_additive_noise():
-    with jax.enable_x64(True):
-        # The exact OU solution on the fine path, up to the error of the finest Euler step, which is then left out.
-        process = OU.process()
-        finest = lambda path: sde.simulate(  # noqa: E731
-            process, jnp.ones(()), path.ts[:: path.cells], path=path, substeps=path.cells
-        ).ys[-1]
-        errors, h = strong_errors(process, jnp.ones(()), finest, ratios=(8, 16, 32, 64), cells=512, paths=200)
-    declared = sde.EulerMaruyama().strong_order(process.noise)
-    assert declared == 1.0
-    assert declared - 0.1 <= slope(h, errors) <= declared + 0.1
 
 
 def test_weak_order_one_by_exact_moment_recursion():
@@ -153,40 +113,6 @@ def test_a_batch_by_vmap_equals_its_members():
     for i in range(4):
         assert jnp.allclose(batch.ys[i], solve(starts[i], times[i], keys[i]).ys, atol=1e-6)
     assert batch.raise_if_failed() is batch
-
-
-class Net(eqx.Module):
-    layers: eqx.nn.MLP
-
-    def __call__(self, t, y, args):
-        return self.layers(y)
-
-
-@pytest.mark.parametrize(("x64", "tolerance"), [(True, 1e-12), (False, 1e-5)])
-def test_gradient_modes_agree_and_leave_the_forward_numbers(x64, tolerance):
-    with jax.enable_x64(True) if x64 else contextlib.nullcontext():
-        net = Net(eqx.nn.MLP(2, 2, 8, 1, key=jax.random.key(1)))
-
-        def loss(inputs, gradient):
-            net, y0, ts = inputs
-            process = sde.SDE(net, lambda t, y, a: 0.3 + 0.1 * jnp.tanh(net(t, y, a)))
-            return (sde.simulate(process, y0, ts, key=KEY, substeps=64, gradient=gradient).ys ** 2).sum()
-
-        inputs = (net, jnp.array([0.5, -1.0]), jnp.linspace(0.0, 1.0, 5))
-        results = [
-            eqx.filter_jit(eqx.filter_value_and_grad(lambda i, g=g: loss(i, g)))(inputs)
-            for g in (sde.Backprop(), sde.Checkpointed())
-        ]
-    (value_a, a), (value_b, b) = [(float(value), _floats(gradient)) for value, gradient in results]
-    assert abs(value_a - value_b) <= (1e-14 if x64 else 1e-6) * abs(value_a)
-    difference = sum(np.abs(x - y).sum() for x, y in zip(a, b, strict=True))
-    size = sum(np.abs(x).sum() for x in a)
-    assert size > 0
-    assert difference <= tolerance * size
-
-
-def _floats(tree):
-    return [np.asarray(leaf) for leaf in jax.tree.leaves(tree) if eqx.is_inexact_array(leaf)]
 
 
 def test_the_gradient_is_that_of_the_scheme():
