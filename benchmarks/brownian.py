@@ -99,7 +99,7 @@ def main() -> None:
         [case] + [f"{row[name]['ms']:.3f} ({row[name]['ratio']:.2f})" for name in (DIRECT, "neuralsde", "torchsde")]
         for case, row in found.items()
     ]
-    text = "Milliseconds (ratio to direct draws of n cells, made once).\n\n"
+    text = "Median milliseconds (median ratio, round by round, to direct draws of the n cells).\n\n"
     text += table(["", DIRECT, "neuralsde", "torchsde"], rows)
     text += f"\n\nAsked again in the other order and in another program: {'the same bits' if bits else 'OTHER BITS'}."
     record("brownian", {"cases": found, "same_bits": bits, "threads": torch.get_num_threads()}, text)
