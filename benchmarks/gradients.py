@@ -202,15 +202,19 @@ def order(small: bool) -> dict[str, Any]:
 # limits ---------------------------------------------------------------------------------------------------------------
 
 
-def decay_loss(p: Any, method: Method, gradient: Gradient, steps: int) -> jax.Array:
-    """The process dX = -λ (X + ¼ sin X) dt + .1 dW over time T, eight entries."""
-    calculus = sde.Stratonovich() if sde.Stratonovich in method.calculus else sde.Ito()
-    process = sde.SDE(
+def decay(p: Any, method: Method) -> sde.SDE:
+    """The process dX = -λ (X + ¼ sin X) dt + .1 dW in the calculus of the method."""
+    return sde.SDE(
         lambda t, y, args: -p["rate"] * (y + 0.25 * jnp.sin(y)),
         lambda t, y, args: 0.1 * jnp.ones_like(y),
         sde.Diagonal("additive"),
-        calculus,
+        sde.Stratonovich() if sde.Stratonovich in method.calculus else sde.Ito(),
     )
+
+
+def decay_loss(p: Any, method: Method, gradient: Gradient, steps: int) -> jax.Array:
+    """Of `decay` over time T, eight entries."""
+    process = decay(p, method)
     ts = jnp.stack([0 * p["T"], p["T"]])
     ys = sde.simulate(process, p["y0"], ts, key=KEY, method=method, gradient=gradient, substeps=steps).ys
     return jnp.sin(ys[-1]).sum()
@@ -284,13 +288,7 @@ def _bounded(row: dict[str, Any]) -> str:
 
 
 def _end(p: Any, method: Method, steps: int) -> jax.Array:
-    calculus = sde.Stratonovich() if sde.Stratonovich in method.calculus else sde.Ito()
-    process = sde.SDE(
-        lambda t, y, args: -p["rate"] * (y + 0.25 * jnp.sin(y)),
-        lambda t, y, args: 0.1 * jnp.ones_like(y),
-        sde.Diagonal("additive"),
-        calculus,
-    )
+    process = decay(p, method)
     ts = jnp.array([0.0, 1.0])
     return jnp.abs(sde.simulate(process, p["y0"], ts, key=KEY, method=method, substeps=steps).ys[-1]).max()
 

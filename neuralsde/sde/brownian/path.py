@@ -293,8 +293,8 @@ class Refined(BrownianPath):
         return Motion(W, H, _draw_area(self, i, W, H, h, needs))
 
 
-class Antithetic(BrownianPath):
-    """The mirror image of a path; made by `antithetic`."""
+class SameCells(BrownianPath):
+    """A path with the cells of another one, seen in another way."""
 
     path: BrownianPath
 
@@ -312,6 +312,10 @@ class Antithetic(BrownianPath):
     def area_model(self) -> Area:
         """That of the path."""
         return self.path.area_model
+
+
+class Antithetic(SameCells):
+    """The mirror image of a path; made by `antithetic`."""
 
     def ends(self, i: Int[Array, ""] | int) -> tuple[Array, Array, Array]:
         """Those of the path."""
@@ -323,25 +327,8 @@ class Antithetic(BrownianPath):
         return Motion(-W, None if H is None else -H, A)
 
 
-class Backward(BrownianPath):
+class Backward(SameCells):
     """A path from its end to its start: what a solve over decreasing times sees (THEORY 6)."""
-
-    path: BrownianPath
-
-    @property
-    def cells(self) -> int:
-        """Those of the path."""
-        return self.path.cells
-
-    @property
-    def stream(self) -> Key[Array, ""]:
-        """That of the path."""
-        return self.path.stream
-
-    @property
-    def area_model(self) -> Area:
-        """That of the path."""
-        return self.path.area_model
 
     def ends(self, i: Int[Array, ""] | int) -> tuple[Array, Array, Array]:
         """Cell n - 1 - i with start and end exchanged and a negative length."""
