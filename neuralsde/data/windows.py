@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from neuralsde.data.rows import Rows
 from neuralsde.models.sequence_sde import Transition
-from neuralsde.models.window import Window
+from neuralsde.models.sequence_sde.window import Window
 
 
 class Table(eqx.Module):

@@ -19,7 +19,7 @@ from neuralsde.data import Encoder, Split
 from neuralsde.evaluate.content import VectorField
 from neuralsde.evaluate.scores import Floats
 from neuralsde.models.sequence_sde import SequenceSDE
-from neuralsde.models.window import Window
+from neuralsde.models.sequence_sde.window import Window
 from neuralsde.runs.report_windows import Moment, moment_text
 from neuralsde.tasks.fitted import Fitted
 

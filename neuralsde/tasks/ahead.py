@@ -19,9 +19,9 @@ from jaxtyping import Array, Key
 from neuralsde.data import Rows, Series
 from neuralsde.data.windows import Table
 from neuralsde.errors import RunFailed
-from neuralsde.models.rollout import Rollout, Steps, rollout
 from neuralsde.models.sequence_sde import SequenceSDE
-from neuralsde.models.window import Window
+from neuralsde.models.sequence_sde.rollout import Rollout, Steps, rollout
+from neuralsde.models.sequence_sde.window import Window
 from neuralsde.tasks.fitted import Fitted
 
 _PATHS_AT_ONCE = 16_384

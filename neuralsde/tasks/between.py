@@ -22,9 +22,9 @@ from jaxtyping import Array, Key
 from neuralsde.data import Rows, Trajectories
 from neuralsde.data.windows import Table
 from neuralsde.errors import RunFailed
-from neuralsde.models.conditional import Points, conditional, unseen
 from neuralsde.models.sequence_sde import SequenceSDE
-from neuralsde.models.window import Window
+from neuralsde.models.sequence_sde.conditional import Points, conditional, unseen
+from neuralsde.models.sequence_sde.window import Window
 from neuralsde.sde import ConditionalPaths
 from neuralsde.tasks.blocks import Block, find_blocks
 from neuralsde.tasks.fitted import Fitted

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from neuralsde.errors import InputError
-from neuralsde.models.rollout import Steps
-from neuralsde.models.window import Window
+from neuralsde.models.sequence_sde.rollout import Steps
+from neuralsde.models.sequence_sde.window import Window
 from neuralsde.tasks.ahead import grid, paths_from
 from neuralsde.tasks.fitted import Fitted
 

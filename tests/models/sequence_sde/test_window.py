@@ -9,7 +9,7 @@ import pytest
 
 from neuralsde.data import Encoder, from_arrays
 from neuralsde.data.windows import Table
-from neuralsde.models.window import OLDEST, Window, feature_size
+from neuralsde.models.sequence_sde.window import OLDEST, Window, feature_size
 
 D, C, H = 2, 1, 3
 

@@ -15,7 +15,7 @@ from sequence_models import KEY, C, D, f32, linear, model
 
 from neuralsde.errors import InputError
 from neuralsde.models.sequence_sde import Config, Losses, SequenceSDE, Transition, loss, transition_losses
-from neuralsde.models.window import Window
+from neuralsde.models.sequence_sde.window import Window
 
 
 @eqx.filter_jit

@@ -10,9 +10,9 @@ import pytest
 from sequence_models import KEY, D, f32, linear, model
 
 from neuralsde import sde
-from neuralsde.models.rollout import Steps, rollout
 from neuralsde.models.sequence_sde import Config
-from neuralsde.models.window import Window
+from neuralsde.models.sequence_sde.rollout import Steps, rollout
+from neuralsde.models.sequence_sde.window import Window
 from neuralsde.sde.brownian import normals
 
 

@@ -19,8 +19,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Key
 
-from neuralsde.models.sequence_sde import SequenceSDE
-from neuralsde.models.window import OLDEST, Window
+from neuralsde.models.sequence_sde.module import SequenceSDE
+from neuralsde.models.sequence_sde.window import OLDEST, Window
 from neuralsde.sde import ConditionalPaths, conditional_paths
 
 PILOTS = 8

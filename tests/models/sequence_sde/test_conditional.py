@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from neuralsde.models.conditional import Points, conditional, unseen
 from neuralsde.models.sequence_sde import SequenceSDE
-from neuralsde.models.window import Window
+from neuralsde.models.sequence_sde.conditional import Points, conditional, unseen
+from neuralsde.models.sequence_sde.window import Window
 from neuralsde.sde import ConditionalPaths
 from tests.models.linear import chain, linear_model, smoother
 

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Key
 
-from neuralsde.models.sequence_sde import SequenceSDE
-from neuralsde.models.window import Window
+from neuralsde.models.sequence_sde.module import SequenceSDE
+from neuralsde.models.sequence_sde.window import Window
 from neuralsde.sde import Backprop, EulerMaruyama, simulate
 from neuralsde.sde.brownian import normals, subkey
 

@@ -23,7 +23,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Key
 
 from neuralsde.errors import InputError
-from neuralsde.models.window import OLDEST, Window, feature_size
+from neuralsde.models.sequence_sde.window import OLDEST, Window, feature_size
 from neuralsde.nets import MLP
 from neuralsde.sde import SDE, Diagonal, Ito
 
