@@ -19,7 +19,8 @@ from neuralsde.models.sequence_sde.window import Window
 
 class Table(eqx.Module):
     """Encoded rows on the device. `clock (R,)` is model time since the start of the series, `first (R,)` the index of
-    the series' first row; the other fields are those of `Rows`.
+    the series' first row, `reach (R,)` that of the last row of the unbroken marked stretch after it; the other fields
+    are those of `Rows`.
     """
 
     value: Float[Array, "R d"]
@@ -30,9 +31,11 @@ class Table(eqx.Module):
     gap: Float[Array, " R"]
     clock: Float[Array, " R"]
     first: Int[Array, " R"]
+    reach: Int[Array, " R"]
 
     @staticmethod
-    def of(rows: Rows) -> Table:
+    def of(rows: Rows, marked: np.ndarray | None = None) -> Table:
+        """The rows on the device; `marked` (R,) are those that a longer transition may end in or pass, all by default."""
         first = rows.start[:-1][rows.series].astype(np.int32)
         return Table(
             value=jnp.asarray(rows.value),
@@ -43,6 +46,7 @@ class Table(eqx.Module):
             gap=jnp.asarray(rows.gap),
             clock=jnp.asarray(rows.time.astype(np.float32)),
             first=jnp.asarray(first),
+            reach=jnp.asarray(_reach(rows, np.ones(len(rows), bool) if marked is None else marked)),
         )
 
     def window(self, row: Int[Array, ""], history: int) -> Window:
@@ -60,11 +64,64 @@ class Table(eqx.Module):
         after = row + 1
         return Transition(self.window(row, history), self.gap[after], self.value[after], self.observed[after])
 
+    def leap(self, row: Int[Array, ""], history: int, rows: Int[Array, ""], most: int) -> Transition:
+        """From a row to the one `rows` later, at most `most`; to the last one that `reach` allows, if that is before it.
+
+        Gaps are summed, not times subtracted, as in `window`.
+        """
+        ahead = jnp.arange(1, most + 1)
+        count = jnp.clip(rows, 1, jnp.maximum(self.reach[row] - row, 1))
+        dt = jnp.where(ahead <= count, self.gap[jnp.minimum(row + ahead, len(self.gap) - 1)], 0.0).sum()
+        return Transition(self.window(row, history), dt, self.value[row + count], self.observed[row + count])
+
 
 def starts(rows: Rows, targets: np.ndarray) -> np.ndarray:
     """Rows (n,) int32 whose next row is of the same series, has an observed entry, and is marked in `targets` (R,)."""
     same = rows.series[1:] == rows.series[:-1]
     return np.flatnonzero(same & targets[1:] & rows.observed[1:].any(1)).astype(np.int32)
+
+
+def _reach(rows: Rows, marked: np.ndarray) -> np.ndarray:
+    """For each row the last one of the same series such that all rows between are marked, itself included (R,) int32."""
+    goes_on = np.zeros(len(rows), bool)
+    goes_on[:-1] = (rows.series[1:] == rows.series[:-1]) & marked[1:]
+    ends = np.flatnonzero(~goes_on)
+    return ends[np.searchsorted(ends, np.arange(len(rows)))].astype(np.int32)
+
+
+def travel_time(rows: Rows, start: np.ndarray, size: np.ndarray) -> float:
+    """Model time in which the data move by one `size` (d,): the root mean square over channels of move / size is 1.
+
+    From the mean square displacement over 1, 2, 4, ... rows, interpolated on log scales; straight motion is assumed
+    within one gap, and the last growth law beyond the longest lag. Smooth paths of speed u give size / u, Brownian
+    ones size² / σ², whatever the gaps and the unit of time are.
+    """
+    moves, times = _displacements(rows, start, size)
+    if not len(moves) or moves[0] >= 1:
+        return float(times[0] / np.sqrt(moves[0])) if len(moves) and moves[0] > 0 else 1.0
+    above = np.flatnonzero(moves >= 1)
+    k = int(above[0]) if len(above) else len(moves) - 1
+    if k == 0 or moves[k] <= moves[k - 1]:
+        return float(times[k])
+    power = np.log(times[k] / times[k - 1]) / np.log(moves[k] / moves[k - 1])
+    return float(times[k] * np.exp(-power * np.log(moves[k])))
+
+
+def _displacements(rows: Rows, start: np.ndarray, size: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean square of move / size over channels, and the mean time it took, for lags of 1, 2, 4, ... rows."""
+    moves, times = [], []
+    lag = 1
+    while lag < len(rows):
+        here = start[start + lag < len(rows)]
+        here = here[rows.series[here] == rows.series[here + lag]]
+        seen = rows.observed[here] & rows.observed[here + lag]
+        if not seen.any():
+            break
+        move = (rows.value[here + lag] - rows.value[here]) / size
+        moves.append(float(np.square(move[seen]).mean()))
+        times.append(float((rows.time[here + lag] - rows.time[here]).mean()))
+        lag *= 2
+    return np.array(moves), np.array(times)
 
 
 def random_walk(rows: Rows, start: np.ndarray) -> np.ndarray:

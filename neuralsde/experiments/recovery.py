@@ -45,7 +45,7 @@ from neuralsde.experiments.linear import (
     rotating,
 )
 from neuralsde.experiments.recovery_checks import MISSING, checks, report
-from neuralsde.models.sequence_sde import Config, SequenceSDE, transition_losses
+from neuralsde.models.sequence_sde import Config, Running, SequenceSDE, transition_losses
 from neuralsde.runs.fit import fit
 from neuralsde.runs.report_field import coefficients, to_data
 from neuralsde.runs.run import Run
@@ -180,7 +180,7 @@ def one_step(run: Run, table: Trajectories) -> tuple[float, int, np.ndarray]:
 @eqx.filter_jit
 def _losses(model: SequenceSDE, table: Table, start: Array) -> tuple[Array, Array, Array]:
     def one(row: Array) -> tuple[Array, Array, Array]:
-        losses = transition_losses(model, table.transition(row, model.config.history), jnp.ones(model.dim), None)
+        losses = transition_losses(model, table.transition(row, model.config.past), Running.first(model.walk), None)
         return losses.nats, losses.squared, losses.seen
 
     return jax.vmap(one)(start)

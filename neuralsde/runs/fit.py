@@ -21,7 +21,7 @@ from neuralsde.data import Trajectories
 from neuralsde.data.rules import Rule
 from neuralsde.data.windows import Table
 from neuralsde.errors import InputError
-from neuralsde.models.sequence_sde import Config, SequenceSDE, Transition, loss, transition_losses
+from neuralsde.models.sequence_sde import Config, Running, SequenceSDE, Transition, loss, transition_losses
 from neuralsde.runs.folder import RunFolder, check_new
 from neuralsde.runs.plan import Prepared, model_config, prepare
 from neuralsde.runs.run import Run
@@ -80,30 +80,33 @@ def fit(
 
 def problem_of(prepared: Prepared) -> Problem:
     """What the training loop is given."""
-    plan, history = prepared.plan, prepared.plan.config.history
-    data = (Table.of(prepared.rows), jnp.asarray(prepared.train_starts))
+    plan, past, most = prepared.plan, prepared.plan.config.past, prepared.plan.config.reach
+    data = (Table.of(prepared.rows, prepared.train_rows), jnp.asarray(prepared.train_starts))
     size = plan.train.batch_size
 
     def sample_batch(data: tuple[Table, Array], key: Key[Array, ""]) -> Transition:
         table, start = data
         chosen = start[jax.random.randint(key, (size,), 0, len(start))]
-        return jax.vmap(lambda row: table.transition(row, history))(chosen)
+        if most == 1:
+            return jax.vmap(lambda row: table.transition(row, past))(chosen)
+        rows = jax.random.randint(jax.random.fold_in(key, 1), (size,), 1, most + 1)
+        return jax.vmap(lambda row, ahead: table.leap(row, past, ahead, most))(chosen, rows)
 
-    walk = jnp.asarray(plan.walk, jnp.float32)
-    return Problem(plan.model(), loss, sample_batch, data, _validation(prepared), aux=walk**2)
+    running = Running.first(jnp.asarray(plan.walk, jnp.float32))
+    return Problem(plan.model(), loss, sample_batch, data, _validation(prepared), aux=running)
 
 
 def _validation(prepared: Prepared) -> Callable[[SequenceSDE], float]:
     """Mean nats per observed entry over the validation transitions (all of them, or evenly spread ones)."""
     start = prepared.validation_starts if len(prepared.validation_starts) else prepared.train_starts
     start = start[np.linspace(0, len(start) - 1, min(len(start), _VALIDATION_TRANSITIONS)).astype(np.int64)]
-    table, history = Table.of(prepared.rows), prepared.plan.config.history
-    scale = jnp.ones(prepared.plan.encoder.dim)
+    table, past = Table.of(prepared.rows), prepared.plan.config.past
+    running = Running.first(jnp.ones(prepared.plan.encoder.dim))
 
     @eqx.filter_jit
     def nats(model: SequenceSDE, table: Table, start: Array) -> Array:
         def one(row: Array) -> tuple[Array, Array]:
-            losses = transition_losses(model, table.transition(row, history), scale, None)
+            losses = transition_losses(model, table.transition(row, past), running, None)
             return losses.nats.sum(), losses.seen.sum()
 
         total, count = jax.vmap(one)(start)

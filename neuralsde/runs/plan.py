@@ -17,7 +17,7 @@ import numpy as np
 from neuralsde.data import Encoder, Rows, Split, Trajectories
 from neuralsde.data.rules import Rule, rule_from_dict
 from neuralsde.data.split import TRAIN, VALIDATION
-from neuralsde.data.windows import random_walk, starts
+from neuralsde.data.windows import random_walk, starts, travel_time
 from neuralsde.errors import InputError, closest
 from neuralsde.models.sequence_sde import Config, SequenceSDE
 from neuralsde.tasks.fitted import Fitted, GapLaw
@@ -28,7 +28,7 @@ MODELS = {"sequence-sde": Config}
 
 @dataclass(frozen=True)
 class Plan:
-    """What `config.json` says, as values. `walk` and `time_scale` are the constants of the model."""
+    """What `config.json` says, as values. `walk`, `time_scale` and `travel` are the constants of the model."""
 
     config: Config
     train: TrainConfig
@@ -37,6 +37,7 @@ class Plan:
     law: GapLaw
     walk: tuple[float, ...]
     time_scale: float
+    travel: float
     source: str
     fingerprint: str
     rows: dict[str, int]
@@ -45,7 +46,9 @@ class Plan:
         """The model before training."""
         d, c = self.encoder.dim, self.encoder.context_dim
         key = jax.random.key(self.train.seed)
-        return SequenceSDE(self.config, d, c, walk=np.array(self.walk), time_scale=self.time_scale, key=key)
+        return SequenceSDE(
+            self.config, d, c, walk=np.array(self.walk), time_scale=self.time_scale, travel=self.travel, key=key
+        )
 
     def fitted(self, model: SequenceSDE) -> Fitted:
         return Fitted(model, self.encoder, self.law)
@@ -59,6 +62,7 @@ class Plan:
             "law": self.law.to_dict(),
             "walk": list(self.walk),
             "time_scale": self.time_scale,
+            "travel": self.travel,
             "encoder": self.encoder.to_dict(),
         }
 
@@ -74,6 +78,7 @@ class Plan:
             law=GapLaw(**saved["law"]),
             walk=tuple(saved["walk"]),
             time_scale=saved["time_scale"],
+            travel=saved.get("travel", 1.0),
             source=data.pop("source"),
             fingerprint=data.pop("fingerprint"),
             rows=data,
@@ -82,11 +87,12 @@ class Plan:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A plan and what training reads: encoded fit rows, and the starts of the transitions that train and validate."""
+    """A plan and what training reads: encoded fit rows, which of them train, the starts that train and validate."""
 
     plan: Plan
     split: Split
     rows: Rows
+    train_rows: np.ndarray
     train_starts: np.ndarray
     validation_starts: np.ndarray
 
@@ -100,19 +106,22 @@ def prepare(data: Trajectories, config: Config, train: TrainConfig, rule: Rule |
     train_starts, validation_starts = (starts(rows, roles == role) for role in (TRAIN, VALIDATION))
     if len(train_starts) == 0:
         raise InputError("no transition to train on", "no observed row follows another one", "longer series")
+    config.sizes(encoder.dim)
+    size = np.broadcast_to(np.asarray(config.denoiser_noise, np.float64), encoder.dim)
     plan = Plan(
         config=config,
         train=train,
         rule=split.rule,
         encoder=encoder,
-        law=GapLaw.of(rows, train_starts),
+        law=GapLaw.of(rows, train_starts, config.substeps),
         walk=tuple(random_walk(rows, train_starts).tolist()),
         time_scale=float(max(rows.time.max(), 1.0)),
+        travel=1.0 if config.denoiser == "none" else travel_time(rows, train_starts, size),
         source=data.source,
         fingerprint=data.fingerprint(),
         rows={"series": len(data), "rows": data.n_rows, "transitions": len(train_starts)},
     )
-    return Prepared(plan, split, rows, train_starts, validation_starts)
+    return Prepared(plan, split, rows, roles == TRAIN, train_starts, validation_starts)
 
 
 def model_config(name: str, settings: Mapping[str, Any]) -> Config:

@@ -67,7 +67,7 @@ def coefficients(model: SequenceSDE, z: np.ndarray, context: np.ndarray, time: f
 
 @eqx.filter_jit
 def _coefficients(model: SequenceSDE, z: jax.Array, context: jax.Array, time: jax.Array) -> tuple[jax.Array, jax.Array]:
-    history = model.config.history
+    history = model.config.past
 
     def at(state: jax.Array) -> tuple[jax.Array, jax.Array]:
         value = jnp.broadcast_to(state, (history + 1, len(state)))

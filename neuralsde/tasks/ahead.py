@@ -77,13 +77,19 @@ def paths_ahead(
     n: int,
     seed: int,
     substeps: int | None = None,
+    told: bool = False,
 ) -> Ahead:
     """Draw n paths from each of the rows `origins (m,)` to `targets (m, q)`, increasing model times since the origin.
 
     known: for each series of `rows`, the series that give its covariates, a later one before an earlier one.
+    told:  whether their discrete columns may be read after the origin (the user has given them), or keep the label
+           that they have there.
     """
     steps = grid(targets)
     context = _context(fitted, rows, origins, steps, known)
+    if not told:
+        held = fitted.encoder.held
+        context[..., held] = rows.context[origins][:, None, held]
     table, substeps = Table.of(rows), substeps or fitted.law.substeps
     key = jax.random.key(seed)
     batch = max(1, min(len(origins), _PATHS_AT_ONCE // n))
@@ -106,7 +112,7 @@ def _simulate(
     n: int, substeps: int,
 ) -> tuple[Array, Array, Array]:  # fmt: skip
     def one(i: Array, row: Array, steps: Steps, at: Array) -> Rollout:
-        window = table.window(row, model.config.history)
+        window = table.window(row, model.config.past)
         keys = jax.vmap(lambda j: jax.random.fold_in(jax.random.fold_in(key, i), j))(jnp.arange(n))
         return jax.vmap(
             lambda k: jax.tree.map(lambda x: x[at], rollout(model, window, steps, key=k, substeps=substeps))

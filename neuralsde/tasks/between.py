@@ -81,7 +81,7 @@ def fill(
     A stretch whose paths are worth less than `_ENOUGH` n of them is drawn again, twice as often each time.
     """
     solver = _Solver(fitted, data, rows, Table.of(rows), jax.random.key(seed), n)
-    blocks = find_blocks(rows, asked, fitted.history, fitted.law.substeps)
+    blocks = find_blocks(rows, asked, fitted.past, fitted.law.substeps)
     for group, length in _groups(blocks, n):
         size = _batch_size(len(group), length, n)
         parts: list[list[Drawn]] = [[] for _ in group]
@@ -173,7 +173,7 @@ class _Batch(eqx.Module):
             series=jnp.array([b.series for b in blocks]),
             last=jnp.array([b.last for b in blocks]),
             attempt=jnp.array([t for _, t in jobs]),
-            window=_windows(shared.table, start, before, fitted.history),
+            window=_windows(shared.table, start, before, fitted.past),
             dt=_stack([b.dt for b in blocks], K),
             gap=_stack([b.gap for b in blocks], K),
             closes=_stack([b.closes for b in blocks], K),

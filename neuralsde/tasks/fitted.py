@@ -24,10 +24,10 @@ class GapLaw:
     substeps: int = 1
 
     @classmethod
-    def of(cls, rows: Rows, start: np.ndarray) -> GapLaw:
+    def of(cls, rows: Rows, start: np.ndarray, substeps: int = 1) -> GapLaw:
         """The law of the gaps after the rows `start`."""
         gaps = rows.gap[start + 1]
-        return cls(float(gaps.min()), float(np.median(gaps)), float(gaps.max()))
+        return cls(float(gaps.min()), float(np.median(gaps)), float(gaps.max()), substeps)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -43,4 +43,10 @@ class Fitted:
 
     @property
     def history(self) -> int:
+        """Rows before the present that the coefficients read, and that a baseline is given."""
         return self.model.config.history
+
+    @property
+    def past(self) -> int:
+        """Rows before the present that a window holds."""
+        return self.model.config.past

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from neuralsde.errors import InputError
+from neuralsde.data import Layout, Series
+from neuralsde.data.labels import codes_of, label, missing_code
+from neuralsde.errors import InputError, closest
 from neuralsde.models.sequence_sde.rollout import Steps
 from neuralsde.models.sequence_sde.window import Window
 from neuralsde.tasks.ahead import grid, paths_from
@@ -29,9 +32,11 @@ def sample(
 
     y0: (d,), or (rows, d) for a start with a past at steps of the typical gap, the present last.
     ts: (k,) increasing clock times; seconds since 1970 for time stamps. ts[0] is the time of y0.
-    context: (k, c) covariates of the table at `ts`, in their own units; calendar features make themselves.
+    context: covariates of the table at `ts`, in their own units: {column: one entry, or (k,) entries}, labels as they
+        stand in the table; or (k, c), with the columns of `layout.covariates` and labels as codes (`data.labels`). The
+        entry at ts[j] is read for the time from ts[j] to ts[j + 1]. Calendar features make themselves.
     """
-    encoder, history = fitted.encoder, fitted.history
+    encoder, history = fitted.encoder, fitted.past
     start = np.atleast_2d(np.asarray(y0, np.float64))
     if start.ndim != 2 or start.shape[1] != encoder.dim or not np.isfinite(start).all():
         expected = f"{encoder.dim} finite values ({', '.join(encoder.columns)}), or rows of them"
@@ -62,16 +67,44 @@ def _start_window(z: np.ndarray, history: int, context: np.ndarray) -> Window:
     return Window(*(jnp.asarray(part, jnp.float32) for part in parts))
 
 
-def _covariates(fitted: Fitted, given: np.ndarray, wanted: np.ndarray, context: np.ndarray | None) -> np.ndarray:
+def _covariates(fitted: Fitted, given: np.ndarray, wanted: np.ndarray, context: Any) -> np.ndarray:
     """Encoded covariates (k, c) at clock times `wanted`; those of the table hold from one given time to the next."""
-    encoder = fitted.encoder
-    count = len(encoder.layout.context)
-    table = np.zeros((len(wanted), 0))
-    if count:
-        shape = () if context is None else np.shape(context)
-        if context is None or shape != (len(given), count):
-            expected = f"({len(given)}, {count}): {', '.join(encoder.layout.context)} at each of ts"
-            raise InputError(f"context of shape {shape}", "the model reads covariates", expected)
-        hold = np.maximum(np.searchsorted(given, wanted, side="right") - 1, 0)
-        table = (np.asarray(context, np.float64)[hold] - encoder.context_mean) / np.array(encoder.context_sd)
-    return np.concatenate([table, encoder.clock.features(wanted, encoder.calendar)], axis=1).astype(np.float32)
+    raw = _raw(fitted.encoder.layout, context, len(given))
+    return fitted.encoder.context_at(wanted, Series("given", given, np.zeros((len(given), 0)), raw))
+
+
+def _raw(layout: Layout, context: Any, k: int) -> np.ndarray:
+    """Covariates (k, c) as numbers and codes."""
+    count = len(layout.covariates)
+    if not count:
+        return np.zeros((k, 0))
+    if isinstance(context, Mapping):
+        columns = [_column(layout, name, context.get(name), k) for name in layout.covariates]
+        unknown = [name for name in context if name not in layout.covariates]
+        if unknown:
+            raise InputError(
+                f"the covariate {unknown[0]!r}", "it is not known", hint=closest(unknown[0], layout.covariates)
+            )
+        return np.stack(columns, axis=1)
+    shape = () if context is None else np.shape(context)
+    if context is None or shape != (k, count):
+        expected = f"({k}, {count}): {', '.join(layout.covariates)} at each of ts"
+        raise InputError(f"context of shape {shape}", "the model reads covariates", expected)
+    return np.asarray(context, np.float64)
+
+
+def _column(layout: Layout, name: str, given: Any, k: int) -> np.ndarray:
+    """One covariate (k,) of a mapping."""
+    levels = layout.levels.get(name)
+    if given is None and name in layout.discrete and levels is not None:
+        return np.full(k, missing_code(levels))
+    entries = [] if given is None else [given] * k if np.ndim(given) == 0 else list(given)
+    if len(entries) != k:
+        raise InputError(f"{len(entries)} entries of {name!r}", "", f"one, or {k}: one at each of ts")
+    if levels is None:
+        return np.array(entries, np.float64)
+    labels = [label(entry) for entry in entries]
+    new = [each for each in labels if each not in levels]
+    if new:
+        raise InputError(f"the label {new[0]!r} of {name}", "the run has never seen it", hint=closest(new[0], levels))
+    return codes_of(labels, levels)

@@ -5,8 +5,10 @@ as in a rollout. A point inside a gap does not: there only the present moves, li
 so that to ask for one more time changes neither the past nor the lags that the networks read.
 
 Of a window only the values are random; ages, lags, time and context run on a fixed course (`_Frame`). So the state of
-the kernel is the values alone, (h + 2, d): the window's, and the present. A channel that was never seen starts from
-N(0, 1), the climatology in model units, and from there is conditioned on whatever comes later.
+the kernel is the values alone, (h + 2, d): the window's, and the present. Common factors of the noise are drawn one
+step ahead, so that given them every channel has noise of its own. A step of Student's law is taken as the Gaussian of
+its variance. A channel that was never seen starts from N(0, 1), the climatology in model units, and from there is
+conditioned on whatever comes later.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Key
 
+from neuralsde.errors import InputError
 from neuralsde.models.sequence_sde.module import SequenceSDE
 from neuralsde.models.sequence_sde.window import OLDEST, Window
 from neuralsde.sde import ConditionalPaths, conditional_paths
@@ -77,18 +80,45 @@ def conditional(
     Exact as their number n -> ∞ for the model's law, a chain of Euler-Maruyama steps from point to point. A window
     with nothing missing makes what follows independent of what came before it.
     """
-    start = jnp.concatenate([window.value, window.value[-1:]])
-    inputs = (_frames(window, points), target, mask)
+    if model.config.noise == "full":
+        raise InputError(
+            "paths between observations of a model with noise='full'",
+            "its channels have no noise of their own, which a guided path needs",
+            hint="noise='low-rank' with a rank of up to the number of columns",
+        )
+    d, factors = model.dim, model.config.rank if model.config.noise == "low-rank" else 0
+    start = _State(jnp.concatenate([window.value, window.value[-1:]]), jnp.zeros(factors, window.value.dtype))
+    frames = _frames(window, points)
+    if factors:  # the first factors are drawn by a step of their own, which moves nothing
+        frames = jax.tree.map(lambda leaf, idle: jnp.concatenate([idle[None], leaf]), frames, _idle(frames))
+        target, mask = (jnp.pad(part, ((1, 0), (0, factors))) for part in (target, mask))
+    widen = None if model.dof is None else jnp.sqrt(model.dof / (model.dof - 2))
 
-    def kernel(values: Array, given: tuple[_Frame, Array, Array]) -> tuple[Array, Array]:
+    def kernel(state: _State, given: tuple[_Frame, Array, Array]) -> tuple[Array, Array]:
         frame, seen, is_seen = given
-        now = eqx.tree_at(lambda w: w.value, frame.window, jnp.concatenate([values[:-2], values[-1:]]))
-        mean, sd = model.step(now, frame.span)
+        values = jnp.concatenate([state.values[:-2], state.values[-1:]])
+        law = model.step(eqx.tree_at(lambda w: w.value, frame.window, values), frame.span)
         prior = frame.fresh | frame.still
-        mean, sd = jnp.where(prior, 0.0, mean), jnp.where(prior, 1.0, sd)
+        mean = jnp.where(prior, 0.0, law.mean + law.loading @ state.factors)
+        sd = jnp.where(prior, 1.0, law.sd if widen is None else law.sd * widen)
+        mean, sd = jnp.append(mean, jnp.zeros(factors)), jnp.append(sd, jnp.ones(factors))
         return mean, jnp.where(is_seen, jnp.maximum(sd, jnp.abs(seen - mean) / SURPRISE), sd)
 
-    return conditional_paths(kernel, start, inputs, target, mask, key=key, n=n, advance=_advance, pilots=pilots)
+    def advance(state: _State, x: Array, given: tuple[_Frame, Array, Array]) -> _State:
+        return _State(_advance(state.values, x[:d], given[0]), x[d:])
+
+    inputs = (frames, target, mask)
+    found = conditional_paths(kernel, start, inputs, target, mask, key=key, n=n, advance=advance, pilots=pilots)
+    if not factors:
+        return found
+    return eqx.tree_at(lambda f: (f.paths, f.support), found, (found.paths[:, 1:, :d], found.support[1:]))
+
+
+class _State(NamedTuple):
+    """Values (h + 2, d) of the window and the present; common factors (r,) of the noise of the next step."""
+
+    values: Float[Array, "rows d"]
+    factors: Float[Array, " r"]
 
 
 class _Frame(NamedTuple):
@@ -117,11 +147,14 @@ def _frames(window: Window, points: Points) -> _Frame:
     return lax.scan(step, window, points)[1]
 
 
-def _advance(
-    values: Float[Array, "rows d"], x: Float[Array, " d"], given: tuple[_Frame, Array, Array]
-) -> Float[Array, "rows d"]:
+def _idle(frames: _Frame) -> _Frame:
+    """A step that moves nothing, before the first of `frames`."""
+    first = jax.tree.map(lambda leaf: leaf[0], frames)
+    return first._replace(fresh=jnp.zeros_like(first.fresh), still=jnp.ones_like(first.still))
+
+
+def _advance(values: Float[Array, "rows d"], x: Float[Array, " d"], frame: _Frame) -> Float[Array, "rows d"]:
     """The values (h + 2, d) after the state x: pushed where a gap closes, else only the present."""
-    frame = given[0]
     values = jnp.where(frame.fresh, x, values)  # as at the start of a series, whose window repeats the first row
     closed = jnp.concatenate([values[1:-1], x[None], x[None]])
     inside = jnp.concatenate([values[:-1], x[None]])

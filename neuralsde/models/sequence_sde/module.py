@@ -1,19 +1,18 @@
-"""The sequence neural SDE: its transition law, and a likelihood that never simulates (Shen & Cheng, arXiv 2501.18871).
+"""The sequence neural SDE: coefficients, their one-step law, and the process inside a gap (arXiv 2501.18871).
 
-    dx = f(w) dt + g(w) ⊙ dW   (Ito, diagonal noise),   w = (x, past, context)
+    dx = (f(w) + a(w)) dt + G(w) dW   (Ito),   w = (x, past, summary of the past, context),   G = [diag(g), U]
 
-Over a gap Δ one Euler-Maruyama step gives x' ~ N(x + f Δ, g² Δ), so with r = (x' - x)/Δ - f the log-likelihood is a
-function of r² Δ alone. *Decoupled* (default): f minimises a loss of r √Δ over its running scale, then g maximises the
-Gaussian likelihood of the residuals of f held fixed, in the same step. *Joint*: one likelihood for both. A channel
-that was last seen a time ago counts from there: its Δ is the gap plus its age (THEORY 20). Fitted with one step a gap,
-(f, g) are effective coefficients for that gap (THEORY 15): sampling takes the same steps by default.
-Start points only (τ = 0, THEORY 17): nothing of the future enters the input.
+f is the flow. a is what a denoiser adds: nothing, or with the score s(w) of the data at the noise level of the denoiser
+
+    consistent      a = ½ G Gᵀ s + ½ ∇·(G Gᵀ)      turns the velocity learnt on a chord into the drift (THEORY 17)
+    fixed           a = c (n² / T) s,              n the denoiser's noise, T the time in which the data move by it
+    state           a = c ½ G Gᵀ s                 (the paper's appendix I)
+
+The last two are stabilisers: they change the law, and the likelihood is that without them. Inside a gap past, summary
+and context stay as they are. A channel last seen a time ago counts from there: its span is the gap plus its age.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
-from typing import Literal
 
 import equinox as eqx
 import jax
@@ -22,54 +21,21 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Key
 
-from neuralsde.errors import InputError
-from neuralsde.models.sequence_sde.window import OLDEST, Window, feature_size
+from neuralsde.models.sequence_sde.config import Config
+from neuralsde.models.sequence_sde.law import StepLaw, spread
+from neuralsde.models.sequence_sde.memory import SUMMARIES, Attention, Recurrent
+from neuralsde.models.sequence_sde.transition import local_linear, one_step, several_steps
+from neuralsde.models.sequence_sde.window import Window, feature_size
 from neuralsde.nets import MLP
-from neuralsde.sde import SDE, Diagonal, Ito
+from neuralsde.sde import SDE, Diagonal, General, Ito
+from neuralsde.sde.reversal import covariance_divergence
 
 LOG_SIGMA_RANGE = 7.0
 """Diffusion stays within a factor e^±7 of the random walk's, so neither collapses nor overflows in float32."""
-_SCALE_DECAY = 0.99
-
-
-@dataclass(frozen=True)
-class Config:
-    """Options of a sequence SDE.
-
-    history:      rows of the past that the coefficients read beside the present, h >= 0.
-    width, depth: hidden units and layers of the flow and of the diffusion network.
-    objective:    "decoupled" or "joint".
-    flow_loss:    "gaussian" (r² Δ / v) or "log" (log(r² Δ / v + log_delta), eq. 14 and 23 of the paper), v the running
-                  residual variance; the log loss is robust, but not consistent for skewed residuals (THEORY 16).
-    input_noise:  s.d. of the noise on the input in training, in units of each column's s.d.: one number, or one for
-                  each column (noise of one size s in data units: s over each column's s.d.); a regulariser.
-    noise_target: "keep" the velocity of the clean path, as the paper does, or "return" to it: the target then also
-                  undoes the noise, which makes the flow attract to the data from outside.
-    time_dependent: whether f and g also read the time since the start of a series.
-    """
-
-    history: int = 3
-    width: int = 64
-    depth: int = 2
-    objective: Literal["decoupled", "joint"] = "decoupled"
-    flow_loss: Literal["gaussian", "log"] = "gaussian"
-    log_delta: float = 1e-3
-    input_noise: float | tuple[float, ...] = 0.0
-    noise_target: Literal["keep", "return"] = "keep"
-    time_dependent: bool = False
-
-    def __post_init__(self) -> None:
-        _one_of("objective", self.objective, ("decoupled", "joint"))
-        _one_of("flow_loss", self.flow_loss, ("gaussian", "log"))
-        _one_of("noise_target", self.noise_target, ("keep", "return"))
-        for name, least in (("history", 0), ("width", 1), ("depth", 0)):
-            if getattr(self, name) < least:
-                raise InputError(f"{name}={getattr(self, name)}", "", f"a whole number, at least {least}")
-        if not (np.isfinite(self.log_delta) and self.log_delta > 0):
-            raise InputError(f"log_delta={self.log_delta}", "", "a positive number")
-        noise = self.input_noise if isinstance(self.input_noise, tuple) else (self.input_noise,)
-        if not noise or not all(isinstance(s, int | float) and 0 <= s < np.inf for s in noise):
-            raise InputError(f"input_noise={self.input_noise}", "", "0 or a positive number, or one for each column")
+FEWEST_DOF, FIRST_DOF = 2.1, 10.0
+"""Student's law keeps a variance; before training it is nearly Gaussian."""
+_FIRST_FACTOR = 0.2
+"""Size of the common factors before training, in units of the walk: at zero their likelihood has no slope."""
 
 
 class Transition(eqx.Module):
@@ -84,30 +50,72 @@ class Transition(eqx.Module):
     seen: Bool[Array, " d"]
 
 
-class SequenceSDE(eqx.Module):
-    """Flow and diffusion networks over a `Window`; everything in model units.
+class InGap(eqx.Module):
+    """The arguments of `SequenceSDE.process`: what stays as it is inside a gap.
 
-    walk (d,): s.d. per √time of a random walk fitted to the data: the diffusion before training. A constant.
+    stretch: (d,) 1, or more for a channel that has to catch up: (gap + age) / gap.
+    clock:   (d,) the value of Student's random clock in this gap; 1 for a Gaussian model.
+    """
+
+    window: Window
+    stretch: Float[Array, " d"]
+    clock: Float[Array, " d"]
+
+
+class SequenceSDE(eqx.Module):
+    """Networks over a `Window`; everything in model units.
+
+    walk (d,):  s.d. per √time of a random walk fitted to the data: the diffusion before training. A constant.
+    first_loading (d, r): common factors before training, in units of `walk`; a constant.
+    strength:   c of a stabiliser; set once, after training, where it is calibrated.
     time_scale: what "one" means for a time-dependent model: the longest series.
+    travel:     model time in which the data move by one s.d. of the denoiser's noise.
     """
 
     flow_net: MLP
     diffusion_net: MLP
+    denoiser_net: MLP | None
+    trunk: eqx.nn.MLP | None
+    memory_net: Recurrent | Attention | None
+    tail: Array | None
     walk: np.ndarray
+    first_loading: np.ndarray | None
+    strength: np.ndarray | Array | None
     time_scale: float | None = eqx.field(static=True)
+    travel: float = eqx.field(static=True)
     config: Config = eqx.field(static=True)
 
     def __init__(
-        self, config: Config, d: int, c: int, *, walk: np.ndarray, time_scale: float = 1.0, key: Key[Array, ""]
+        self,
+        config: Config,
+        d: int,
+        c: int,
+        *,
+        walk: np.ndarray,
+        time_scale: float = 1.0,
+        travel: float = 1.0,
+        key: Key[Array, ""],
     ) -> None:
-        if isinstance(config.input_noise, tuple) and len(config.input_noise) != d:
-            raise InputError(f"input_noise={config.input_noise}", f"there are {d} columns", f"one number, or {d}")
+        config.sizes(d)
         flow_key, diffusion_key = jax.random.split(key)
-        size = feature_size(d, c, config.history, config.time_dependent)
-        self.flow_net = MLP(size, d, width=config.width, depth=config.depth, key=flow_key)
-        self.diffusion_net = MLP(size, d, width=config.width, depth=config.depth, key=diffusion_key)
+        denoiser_key, trunk_key, memory_key, factor_key = (jax.random.fold_in(key, k) for k in range(4))
+        size = feature_size(d, c, config.history, config.time_dependent) + (config.width if config.memory else 0)
+        shared = config.backbone == "shared"
+        self.memory_net = SUMMARIES[config.summary](d, config.width, key=memory_key) if config.memory else None
+        self.trunk = _trunk(size, config, trunk_key) if shared else None
+        size, depth = (size + config.width, 0) if shared else (size, config.depth)
+        self.flow_net = MLP(size, d, width=config.width, depth=depth, key=flow_key)
+        self.diffusion_net = MLP(size, _noise_size(config, d), width=config.width, depth=depth, key=diffusion_key)
+        has_denoiser = config.denoiser != "none"
+        self.denoiser_net = MLP(size, d, width=config.width, depth=depth, key=denoiser_key) if has_denoiser else None
+        self.tail = None
+        if config.tails == "student":
+            self.tail = jnp.full(d if config.noise == "diagonal" else 1, np.log(FIRST_DOF - FEWEST_DOF), jnp.float32)
         self.walk = np.asarray(walk, np.float32)
+        self.first_loading = _first_loading(config, d, factor_key)
+        self.strength = np.float32(_first_strength(config)) * np.ones((), np.float32) if has_denoiser else None
         self.time_scale = time_scale if config.time_dependent else None
+        self.travel = travel
         self.config = config
 
     @property
@@ -115,101 +123,165 @@ class SequenceSDE(eqx.Module):
         """Number d of channels."""
         return len(self.walk)
 
+    # -- coefficients ------------------------------------------------------------------------------------------------
+
+    def recall(self, window: Window) -> Window:
+        """The window with the summary of its past, so that it is made once and not by every network."""
+        if self.memory_net is None or window.summary is not None:
+            return window
+        summary = self.memory_net(window.last(self.config.memory + 1))
+        return Window(window.value, window.age, window.lag, window.time, window.context, summary)
+
+    def read(self, window: Window) -> Float[Array, " inputs"]:
+        """What the networks see of a window."""
+        features, summary = window.features(self.config.history, self.time_scale), self.recall(window).summary
+        x = features if summary is None else jnp.concatenate([features, summary])
+        return x if self.trunk is None else jnp.concatenate([x, self.trunk(x)])
+
     def flow(self, window: Window) -> Float[Array, " d"]:
-        """f: the drift, in model units per unit of model time."""
-        return self.flow_net(window.features(self.time_scale))
+        """f, in model units per unit of model time."""
+        return self.flow_net(self.read(window))
+
+    def noise(self, window: Window) -> tuple[Float[Array, " d"], Float[Array, "d r"]]:
+        """G = [diag(sd), loading] in model units per square root of model time; r = 0 when channels share no noise."""
+        raw, d = self.diffusion_net(self.read(window)), self.dim
+        walk = lax.stop_gradient(jnp.asarray(self.walk))  # an array like the weights to every filter, but a constant
+        sd = walk * jnp.exp(LOG_SIGMA_RANGE * jnp.tanh(raw[:d] / LOG_SIGMA_RANGE))
+        if self.config.noise == "diagonal":
+            return sd, jnp.zeros((d, 0), sd.dtype)
+        if self.config.noise == "low-rank":
+            first = lax.stop_gradient(jnp.asarray(self.first_loading))
+            return sd, walk[:, None] * (first + raw[d:].reshape(d, self.config.rank))
+        below = jnp.zeros((d, d), sd.dtype).at[np.tril_indices(d, -1)].set(raw[d:])
+        return jnp.zeros_like(sd), walk[:, None] * below + jnp.diag(sd)
 
     def diffusion(self, window: Window) -> Float[Array, " d"]:
-        """The diffusion g > 0, in model units per square root of model time."""
-        raw = self.diffusion_net(window.features(self.time_scale))
-        walk = lax.stop_gradient(jnp.asarray(self.walk))  # an array like the weights to every filter, but a constant
-        return walk * jnp.exp(LOG_SIGMA_RANGE * jnp.tanh(raw / LOG_SIGMA_RANGE))
+        """The marginal scale √(G Gᵀ)_ii > 0 of each channel, in model units per square root of model time."""
+        return spread(*self.noise(window))
+
+    @property
+    def dof(self) -> Float[Array, " d"] | None:
+        """Degrees of freedom of Student's law for each channel; None for a Gaussian model."""
+        return None if self.tail is None else jnp.broadcast_to(FEWEST_DOF + jnp.exp(self.tail), (self.dim,))
+
+    def score(self, window: Window) -> Float[Array, " d"]:
+        """∇ log of the data's density, smoothed by the denoiser's noise, at the present; pooled over time."""
+        return -self.predicted_noise(window) / self._denoiser_noise
+
+    def predicted_noise(self, window: Window) -> Float[Array, " d"]:
+        """What the denoiser takes for noise in the present, in units of its s.d."""
+        assert self.denoiser_net is not None
+        return self.denoiser_net(self.read(window))
+
+    @property
+    def _denoiser_noise(self) -> Float[Array, " d"]:
+        return jnp.broadcast_to(jnp.asarray(self.config.denoiser_noise, jnp.float32), (self.dim,))
+
+    # -- drifts ------------------------------------------------------------------------------------------------------
+
+    def dynamics(self, window: Window) -> Float[Array, " d"]:
+        """The drift of the data's SDE: the flow, with its consistent partner on a chord. The likelihood's drift."""
+        if self.config.denoiser != "consistent":
+            return self.flow(window)
+        process, y = self._noise_process(), window.present
+        G = self._matrix(window)
+        pull = _squared(G, self.score(window))
+        return self.flow(window) + 0.5 * (pull + covariance_divergence(process, 0.0, y, window))
+
+    def drift(self, window: Window) -> Float[Array, " d"]:
+        """What is sampled: the dynamics and the stabiliser, if there is one."""
+        if self.config.denoiser in ("none", "consistent"):
+            return self.dynamics(window)
+        strength = lax.stop_gradient(jnp.asarray(self.strength))
+        if self.config.denoiser == "state":
+            pull = 0.5 * _squared(self._matrix(window), self.score(window))
+        else:
+            pull = -self._denoiser_noise / self.travel * self.predicted_noise(window)
+        return self.dynamics(window) + strength * pull
+
+    # -- laws --------------------------------------------------------------------------------------------------------
+
+    def step(self, window: Window, span: Float[Array, " d"]) -> StepLaw:
+        """The law of one Euler-Maruyama step, over a time `span` (d,) of each channel's own: what is sampled."""
+        return one_step(self.drift(window), self.noise(window), window, span, self.dof)
+
+    def transition(self, window: Window, dt: Float[Array, ""]) -> StepLaw:
+        """The law of the state a gap `dt` later, as the likelihood has it."""
+        return self.law(window, dt + window.staleness, self)
+
+    def law(self, window: Window, span: Float[Array, " d"], of_flow: SequenceSDE) -> StepLaw:
+        """The fitted law over `span`, with the flow of another model: the same one with its weights held."""
+        config = self.config
+        if config.law == "local-linear":
+            return local_linear(of_flow.dynamics, self.noise, window, span)
+        if config.substeps > 1:
+            return several_steps(of_flow.dynamics, self.noise, window, span, config.substeps)
+        return one_step(of_flow.dynamics(window), self.noise(window), window, span, self.dof)
+
+    def held(self) -> SequenceSDE:
+        """The same model, all its weights constants to a gradient."""
+        arrays, rest = eqx.partition(self, eqx.is_inexact_array)
+        return eqx.combine(lax.stop_gradient(arrays), rest)
+
+    # -- process -----------------------------------------------------------------------------------------------------
 
     def process(self) -> SDE:
-        """The SDE inside a gap, for `sde.simulate`, with `args = (window, stretch)`.
-
-        The past and the context of the window stay as they are. `stretch` (d,) is 1, or more for a channel that has
-        to catch up: (gap + age) / gap.
-        """
+        """The SDE inside a gap, for `sde.simulate`, with `args = InGap(window, stretch, clock)`."""
         return SDE(
-            lambda t, y, args: self.flow(args[0].moved(y)) * args[1],
-            lambda t, y, args: self.diffusion(args[0].moved(y)) * jnp.sqrt(args[1]),
-            noise=Diagonal(),
+            lambda t, y, args: self.drift(args.window.moved(y)) * args.stretch,
+            lambda t, y, args: _scaled(self._matrix(args.window.moved(y)), jnp.sqrt(args.stretch * args.clock)),
+            noise=self._noise_kind,
             calculus=Ito(),
         )
 
-    def step(self, window: Window, span: Float[Array, " d"]) -> tuple[Float[Array, " d"], Float[Array, " d"]]:
-        """Mean and s.d. (d,) after one Euler-Maruyama step, over a time `span` (d,) of each channel's own."""
-        return window.present + self.flow(window) * span, self.diffusion(window) * jnp.sqrt(span)
+    @property
+    def _noise_kind(self) -> Diagonal | General:
+        shape = {"diagonal": 0, "low-rank": self.dim + self.config.rank, "full": self.dim}[self.config.noise]
+        return General(shape) if shape else Diagonal()
 
-    def transition(self, window: Window, dt: Float[Array, ""]) -> tuple[Float[Array, " d"], Float[Array, " d"]]:
-        """Mean and s.d. (d,) of the state a gap `dt` later, by one step."""
-        return self.step(window, dt + window.staleness)
+    def _noise_process(self) -> SDE:
+        """The noise alone, with the window as its arguments."""
+        return SDE(
+            lambda t, y, window: jnp.zeros_like(y),
+            lambda t, y, window: self._matrix(window.moved(y)),
+            noise=self._noise_kind,
+            calculus=Ito(),
+        )
 
-
-class Losses(eqx.Module):
-    """Per channel (d,), 0 where unseen: flow loss, Gaussian loss of the diffusion (or joint), the flow's r² Δ, nats."""
-
-    flow: Float[Array, " d"]
-    noise: Float[Array, " d"]
-    squared: Float[Array, " d"]
-    nats: Float[Array, " d"]
-    seen: Bool[Array, " d"]
-
-
-def transition_losses(
-    model: SequenceSDE, transition: Transition, scale: Float[Array, " d"], key: Key[Array, ""] | None
-) -> Losses:
-    """The losses of one transition; `scale` (d,) is the running residual variance, `key` draws the input noise."""
-    config, window = model.config, transition.window
-    span = transition.dt + window.staleness
-    seen = transition.seen & (window.age[-1] < OLDEST) & (span > 0)
-    span = jnp.where(seen, span, 1.0)
-    velocity = jnp.where(seen, (transition.target - window.present) / span, 0.0)
-    noisy, pull = window, jnp.zeros_like(velocity)
-    if np.any(config.input_noise) and key is not None:
-        noise = jnp.asarray(config.input_noise, window.value.dtype) * jax.random.normal(key, window.value.shape)
-        noisy = eqx.tree_at(lambda w: w.value, window, window.value + noise)
-        if config.noise_target == "return":
-            pull = -noise[-1] / span
-    squared = jnp.square(velocity + pull - model.flow(noisy)) * span
-    sigma = model.diffusion(noisy)
-    # The likelihood is that of the clean transition: noise on the input must not end in the diffusion.
-    clean = squared if noisy is window else jnp.square(velocity - model.flow(window)) * span
-    held = clean if config.objective == "joint" else lax.stop_gradient(clean)
-    noise_loss = 0.5 * held / sigma**2 + jnp.log(sigma)
-    relative = squared / scale
-    flow_loss = 0.5 * (relative if config.flow_loss == "gaussian" else jnp.log(relative + config.log_delta))
-    nats = noise_loss + 0.5 * jnp.log(2 * jnp.pi * span)
-
-    def observed(part: Array) -> Array:
-        return jnp.where(seen, part, 0.0)
-
-    return Losses(observed(flow_loss), observed(noise_loss), observed(squared), observed(nats), seen)
+    def _matrix(self, window: Window) -> Array:
+        """G: (d,) when it is diagonal, else (d, m)."""
+        sd, loading = self.noise(window)
+        if self.config.noise == "diagonal":
+            return sd
+        return loading if self.config.noise == "full" else jnp.concatenate([jnp.diag(sd), loading], axis=1)
 
 
-def loss(
-    model: SequenceSDE, batch: Transition, aux: Float[Array, " d"], *, key: Key[Array, ""]
-) -> tuple[Float[Array, ""], tuple[dict[str, Float[Array, ""]], Float[Array, " d"]]]:
-    """Mean loss over the observed entries of a batch of transitions (leading axis b).
-
-    aux: (d,) running residual variance r² Δ. Returns the loss, metrics (`flow`, `nats` per dimension and step, in
-    model units) and the new aux. In the decoupled objective flow and diffusion get their own gradients.
-    """
-    keys = jax.random.split(key, batch.dt.shape[0])
-    losses = jax.vmap(lambda one, k: transition_losses(model, one, aux, k))(batch, keys)
-    count = losses.seen.sum(0)
-    total = jnp.maximum(count.sum(), 1)
-    flow, noise = losses.flow.sum() / total, losses.noise.sum() / total
-    variance = losses.squared.sum(0) / jnp.maximum(count, 1)
-    decay = jnp.where(count > 0, _SCALE_DECAY, 1.0)
-    # a noise-free channel has no residual left to be measured against; its walk still gives a scale
-    floor = 1e-8 * model.walk**2
-    new_aux = jnp.maximum(lax.stop_gradient(decay * aux + (1 - decay) * variance), floor)
-    objective = noise if model.config.objective == "joint" else flow + noise
-    return objective, ({"flow": flow, "nats": losses.nats.sum() / total}, new_aux)
+def _squared(G: Array, v: Float[Array, " d"]) -> Float[Array, " d"]:
+    """G Gᵀ v."""
+    return jnp.square(G) * v if G.ndim == 1 else G @ (G.T @ v)
 
 
-def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise InputError(f"{name}={value!r}", "", " or ".join(known))
+def _scaled(G: Array, factor: Float[Array, " d"]) -> Array:
+    return G * factor if G.ndim == 1 else G * factor[:, None]
+
+
+def _noise_size(config: Config, d: int) -> int:
+    return d + {"diagonal": 0, "low-rank": d * config.rank, "full": d * (d - 1) // 2}[config.noise]
+
+
+def _first_loading(config: Config, d: int, key: Key[Array, ""]) -> np.ndarray | None:
+    if config.noise != "low-rank":
+        return None
+    return np.asarray(_FIRST_FACTOR * jax.random.normal(key, (d, config.rank)), np.float32)
+
+
+def _first_strength(config: Config) -> float:
+    """A calibrated stabiliser is off until its strength is known."""
+    return 0.0 if config.denoiser == "calibrated" else config.strength
+
+
+def _trunk(size: int, config: Config, key: Key[Array, ""]) -> eqx.nn.MLP:
+    depth = max(config.depth - 1, 0)
+    return eqx.nn.MLP(
+        size, config.width, config.width, depth, activation=jax.nn.silu, final_activation=jax.nn.silu, key=key
+    )

@@ -1,8 +1,8 @@
-"""Paths of a sequence SDE over many gaps, simulated as they were fitted: `substeps` Euler-Maruyama steps a gap.
+"""Paths of a sequence SDE over many gaps: `substeps` Euler-Maruyama steps a gap.
 
 Inside a gap the past and the context stay as they are (`SequenceSDE.process`); at its end the new state moves into
-the window. The law of the last step, N(mean, sd²), comes with every state: averaged over paths it is the forecast
-density (THEORY 21).
+the window. A Student model draws its clock once a gap. The law of the last step comes with every state: averaged over
+paths it is the forecast density (THEORY 21).
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Key
 
-from neuralsde.models.sequence_sde.module import SequenceSDE
+from neuralsde.models.sequence_sde.law import random_clock
+from neuralsde.models.sequence_sde.module import InGap, SequenceSDE
 from neuralsde.models.sequence_sde.window import Window
 from neuralsde.sde import Backprop, EulerMaruyama, simulate
-from neuralsde.sde.brownian import normals, subkey
+from neuralsde.sde.brownian import subkey
 
 
 class Steps(eqx.Module):
@@ -27,7 +28,11 @@ class Steps(eqx.Module):
 
 
 class Rollout(eqx.Module):
-    """States at the ends of the gaps, and the mean and s.d. of the last step that led to each; all `(K, d)`."""
+    """States at the ends of the gaps, and the mean and the scale of the last step that led to each; all `(K, d)`.
+
+    The last step has Student's law with the model's degrees of freedom if it is the only one of its gap, else it is
+    Gaussian; `sd` is its marginal scale.
+    """
 
     states: Float[Array, "K d"]
     mean: Float[Array, "K d"]
@@ -35,14 +40,19 @@ class Rollout(eqx.Module):
 
 
 def rollout(model: SequenceSDE, window: Window, steps: Steps, *, key: Key[Array, ""], substeps: int = 1) -> Rollout:
-    """One path from `window` over the gaps of `steps`; many by `jax.vmap` over keys."""
+    """One path from `window` over the gaps of `steps`; many by `jax.vmap` over keys. Differentiable in the model."""
 
     def gap(window: Window, at: tuple[Array, Array, Array]) -> tuple[Window, tuple[Array, Array, Array]]:
         dt, context, k = at
         span = dt + window.staleness
-        before = _but_last_substep(model, window, dt, subkey(key, k, 0), substeps)
-        mean, sd = model.step(before, span / substeps)
-        state = mean + sd * normals(key, k, mean.shape, mean.dtype)
+        before = model.recall(window)
+        if substeps > 1:
+            clock = random_clock(model.dof, model.config.noise != "diagonal", key, k, window.present)
+            before = _but_last_substep(model, before, dt, subkey(key, k, 0), substeps, clock)
+            law = model.step(before, span / substeps).on(clock)
+        else:
+            law = model.step(before, span)
+        state, mean, sd = law.sample(key, k), law.mean, law.spread
         after = window.pushed(state, dt, context)
         moves = dt > 0
         state, mean, sd = (
@@ -53,10 +63,10 @@ def rollout(model: SequenceSDE, window: Window, steps: Steps, *, key: Key[Array,
     return Rollout(*lax.scan(gap, window, (steps.dt, steps.context, jnp.arange(steps.dt.shape[0])))[1])
 
 
-def _but_last_substep(model: SequenceSDE, window: Window, dt: Array, key: Key[Array, ""], substeps: int) -> Window:
+def _but_last_substep(
+    model: SequenceSDE, window: Window, dt: Array, key: Key[Array, ""], substeps: int, clock: Array
+) -> Window:
     """The window after all substeps of a gap but the last; its past stays, only the present moves."""
-    if substeps == 1:
-        return window
     length = jnp.where(dt > 0, dt, 1.0)
     solution = simulate(
         model.process(),
@@ -66,6 +76,6 @@ def _but_last_substep(model: SequenceSDE, window: Window, dt: Array, key: Key[Ar
         method=EulerMaruyama(),
         substeps=substeps - 1,
         gradient=Backprop(),
-        args=(window, (length + window.staleness) / length),
+        args=InGap(window, (length + window.staleness) / length, clock),
     )
     return window.moved(solution.ys[-1])

@@ -24,6 +24,7 @@ class Window(eqx.Module):
     lag:   model time from each row to the present; the last is 0.
     time:  model time of the present since the start of the series (read only by a time-dependent model).
     context: covariates that are known at the present.
+    summary: of the rows before the present, where a model has made one (`SequenceSDE.recall`).
     """
 
     value: Float[Array, "rows d"]
@@ -31,6 +32,7 @@ class Window(eqx.Module):
     lag: Float[Array, " rows"]
     time: Float[Array, ""]
     context: Float[Array, " c"]
+    summary: Float[Array, " s"] | None = None
 
     @property
     def present(self) -> Float[Array, " d"]:
@@ -41,6 +43,11 @@ class Window(eqx.Module):
     def staleness(self) -> Float[Array, " d"]:
         """Age of each channel's present value, at most `OLDEST`."""
         return jnp.minimum(self.age[-1], OLDEST)
+
+    def last(self, rows: int) -> Window:
+        """The same moment with its last rows only."""
+        first = self.value.shape[0] - rows
+        return Window(self.value[first:], self.age[first:], self.lag[first:], self.time, self.context, self.summary)
 
     def moved(self, y: Float[Array, " d"]) -> Window:
         """The same window with `y` in the place of the present values: what a drift sees at state y."""
@@ -56,11 +63,15 @@ class Window(eqx.Module):
             context=context,
         )
 
-    def features(self, time_scale: float | None) -> Float[Array, " features"]:
-        """The network's input; with the time since the start, in units of `time_scale`, unless that is None."""
-        past = (self.value[:-1] - self.present).ravel()
-        parts = [self.present, past, _log_age(self.age).ravel(), (self.age[-1] == 0).astype(self.value.dtype)]
-        parts += [_log_age(self.lag[:-1]), self.context]
+    def features(self, history: int, time_scale: float | None) -> Float[Array, " features"]:
+        """The network's input from the last `history` rows and the present.
+
+        With the time since the start, in units of `time_scale`, unless that is None.
+        """
+        near = self.last(history + 1)
+        past = (near.value[:-1] - self.present).ravel()
+        parts = [self.present, past, log_age(near.age).ravel(), (self.age[-1] == 0).astype(self.value.dtype)]
+        parts += [log_age(near.lag[:-1]), self.context]
         if time_scale is not None:
             parts.append(self.time[None] / time_scale)
         return jnp.concatenate(parts)
@@ -71,5 +82,6 @@ def feature_size(d: int, c: int, history: int, timed: bool) -> int:
     return d + history * d + (history + 1) * d + d + history + c + timed
 
 
-def _log_age(age: Array) -> Array:
+def log_age(age: Array) -> Array:
+    """Ages and lags as a network reads them: log(1 + age), cut at `OLDEST`."""
     return jnp.log1p(jnp.minimum(age, OLDEST))

@@ -10,7 +10,7 @@ import pytest
 from sequence_models import KEY, D, f32, linear, model
 
 from neuralsde import sde
-from neuralsde.models.sequence_sde import Config
+from neuralsde.models.sequence_sde import Config, InGap
 from neuralsde.models.sequence_sde.rollout import Steps, rollout
 from neuralsde.models.sequence_sde.window import Window
 from neuralsde.sde.brownian import normals
@@ -32,7 +32,7 @@ def test_rollout_is_the_simulation_of_the_process() -> None:
     dt = jnp.array([0.5, 1.0, 0.25, 2.0])
     rolled = rolled_out(m, start(), Steps(dt, jnp.zeros((4, 0))))
     ts = jnp.concatenate([jnp.zeros(1), jnp.cumsum(dt)])
-    path = sde.simulate(m.process(), start().present, ts, key=KEY, args=(start(), jnp.ones(D)))
+    path = sde.simulate(m.process(), start().present, ts, key=KEY, args=InGap(start(), jnp.ones(D), jnp.ones(D)))
     np.testing.assert_allclose(rolled.states, path.ys[1:], rtol=2e-5, atol=1e-6)
 
 
@@ -40,7 +40,9 @@ def test_a_stale_channel_catches_up_in_its_first_gap() -> None:
     m, window = model(Config(history=0, width=8), c=0), start(age=1.5)
     rolled = rolled_out(m, window, Steps(jnp.array([0.5]), jnp.zeros((1, 0))))
     stretch = jnp.array([1.0, (0.5 + 1.5) / 0.5])
-    path = sde.simulate(m.process(), window.present, jnp.array([0.0, 0.5]), key=KEY, args=(window, stretch))
+    path = sde.simulate(
+        m.process(), window.present, jnp.array([0.0, 0.5]), key=KEY, args=InGap(window, stretch, jnp.ones(D))
+    )
     np.testing.assert_allclose(rolled.states, path.ys[1:], rtol=2e-5, atol=1e-6)
 
 
@@ -51,7 +53,8 @@ def test_rollout_steps_by_the_transition_and_pushes_the_window() -> None:
     window = start(h=2, c=1, age=0.5)
     rolled, transition = rolled_out(m, window, Steps(dt, context)), eqx.filter_jit(lambda w, dt: m.transition(w, dt))
     for k in (0, 1, 3):
-        mean, sd = transition(window, dt[k])
+        law = transition(window, dt[k])
+        mean, sd = law.mean, law.sd
         np.testing.assert_allclose(rolled.mean[k], mean, rtol=2e-5, atol=1e-6)
         np.testing.assert_allclose(rolled.sd[k], sd, rtol=2e-5)
         noise = normals(KEY, k, (D,), jnp.float32)

@@ -41,7 +41,7 @@ def irregular(rows: int = 12, missing: float = 0.0) -> tuple[Table, np.ndarray]:
     ("d", "c", "h", "timed"), [(1, 0, 0, False), (2, 1, 3, False), (3, 0, 1, True), (1, 4, 2, True)]
 )
 def test_size_of_the_features(d: int, c: int, h: int, timed: bool) -> None:
-    features = window(d=d, c=c, h=h).features(10.0 if timed else None)
+    features = window(d=d, c=c, h=h).features(h, 10.0 if timed else None)
     assert features.shape == (feature_size(d, c, h, timed),)
 
 
@@ -49,7 +49,7 @@ def test_a_level_is_read_once() -> None:
     """The past is read as differences from the present: the same shape at another level changes only the first d."""
     one = window()
     other = Window(one.value + 5.0, one.age, one.lag, one.time, one.context)
-    a, b = np.asarray(one.features(None)), np.asarray(other.features(None))
+    a, b = np.asarray(one.features(H, None)), np.asarray(other.features(H, None))
     np.testing.assert_allclose(b[:D] - a[:D], 5.0, rtol=1e-6)
     np.testing.assert_allclose(b[D:], a[D:], atol=1e-6)
 
@@ -57,8 +57,8 @@ def test_a_level_is_read_once() -> None:
 def test_every_part_is_read() -> None:
     """No entry of a window is without influence, but the last lag (always 0) and the time of a timeless model."""
     here = window()
-    slopes = jax.jit(jax.jacfwd(lambda w: w.features(None)))(here)
-    timed = jax.jit(jax.jacfwd(lambda w: w.features(10.0)))(here)
+    slopes = jax.jit(jax.jacfwd(lambda w: w.features(H, None)))(here)
+    timed = jax.jit(jax.jacfwd(lambda w: w.features(H, 10.0)))(here)
     for part in (slopes.value, slopes.age, slopes.lag[:, :-1], slopes.context, timed.time[:, None]):
         assert (np.abs(np.asarray(part)).sum(0) > 0).all()
     assert not np.asarray(slopes.time).any()
@@ -67,8 +67,8 @@ def test_every_part_is_read() -> None:
 
 def test_the_mask_tells_a_value_seen_just_now_from_one_that_was_not() -> None:
     now = window(h=0)
-    fresh = Window(now.value, jnp.array([[0.0, 0.0]]), now.lag, now.time, now.context).features(None)
-    stale = Window(now.value, jnp.array([[0.0, 1e-6]]), now.lag, now.time, now.context).features(None)
+    fresh = Window(now.value, jnp.array([[0.0, 0.0]]), now.lag, now.time, now.context).features(0, None)
+    stale = Window(now.value, jnp.array([[0.0, 1e-6]]), now.lag, now.time, now.context).features(0, None)
     np.testing.assert_allclose(np.asarray(fresh - stale)[2 * D : 3 * D], [0.0, 1.0])
 
 
@@ -78,11 +78,11 @@ def test_what_was_never_seen_is_as_old_as_the_oldest() -> None:
     def aged(age: float) -> Window:
         return Window(here.value, here.age.at[:, 1].set(age), here.lag, here.time, here.context)
 
-    never = aged(np.inf).features(None)
+    never = aged(np.inf).features(H, None)
     assert np.isfinite(never).all()
-    np.testing.assert_array_equal(never, aged(OLDEST).features(None))
-    np.testing.assert_array_equal(never, aged(7 * OLDEST).features(None))
-    assert not np.array_equal(never, aged(OLDEST / 2).features(None))
+    np.testing.assert_array_equal(never, aged(OLDEST).features(H, None))
+    np.testing.assert_array_equal(never, aged(7 * OLDEST).features(H, None))
+    assert not np.array_equal(never, aged(OLDEST / 2).features(H, None))
     np.testing.assert_array_equal(aged(np.inf).staleness, [here.age[-1, 0], OLDEST])
 
 

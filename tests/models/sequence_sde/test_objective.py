@@ -14,23 +14,28 @@ from jax.scipy.stats import norm
 from sequence_models import KEY, C, D, f32, linear, model
 
 from neuralsde.errors import InputError
-from neuralsde.models.sequence_sde import Config, Losses, SequenceSDE, Transition, loss, transition_losses
+from neuralsde.models.sequence_sde import Config, Losses, Running, SequenceSDE, Transition, loss, transition_losses
 from neuralsde.models.sequence_sde.window import Window
+
+
+def running(variance: jax.Array) -> Running:
+    return Running(jnp.asarray(variance, jnp.float32), jnp.zeros((), jnp.int32))
 
 
 @eqx.filter_jit
 def losses_of(m: SequenceSDE, batch: Transition, scale: jax.Array, key: jax.Array | None = None) -> Losses:
-    return jax.vmap(lambda one: transition_losses(m, one, scale, key))(batch)
+    return jax.vmap(lambda one: transition_losses(m, one, running(scale), key))(batch)
 
 
 @eqx.filter_jit
 def loss_of(m: SequenceSDE, batch: Transition, aux: jax.Array) -> Any:
-    return loss(m, batch, aux, key=KEY)
+    value, (metrics, after) = loss(m, batch, running(aux), key=KEY)
+    return value, (metrics, after.variance)
 
 
 @eqx.filter_jit
 def gradient_of(m: SequenceSDE, batch: Transition, aux: jax.Array) -> tuple[jax.Array, SequenceSDE]:
-    return eqx.filter_value_and_grad(lambda m: loss(m, batch, aux, key=KEY)[0])(m)
+    return eqx.filter_value_and_grad(lambda m: loss(m, batch, running(aux), key=KEY)[0])(m)
 
 
 def weights(part: Any) -> np.ndarray:
@@ -75,7 +80,8 @@ def minimise(first: SequenceSDE, objective: Any, steps: int = 400, rate: float =
 
 def negative_log_likelihood(m: SequenceSDE, batch: Transition, fixed_mean: bool = False) -> tuple[jax.Array, jax.Array]:
     """(b, d) from `transition` and SciPy's formula, with where it counts: seen now, and seen some time before."""
-    mean, sd = jax.vmap(m.transition)(batch.window, batch.dt)
+    law = jax.vmap(m.transition)(batch.window, batch.dt)
+    mean, sd = law.mean, law.sd
     mean = jax.lax.stop_gradient(mean) if fixed_mean else mean
     counts = batch.seen & jnp.isfinite(batch.window.age[:, -1])
     return jnp.where(counts, -norm.logpdf(jnp.where(counts, batch.target, mean), mean, sd), 0.0), counts
@@ -83,7 +89,7 @@ def negative_log_likelihood(m: SequenceSDE, batch: Transition, fixed_mean: bool 
 
 def flow_loss(m: SequenceSDE, batch: Transition, scale: jax.Array) -> jax.Array:
     """(b, d): ½ (x' - mean)² / (Δ scale), with Δ from each channel's own last observation."""
-    mean, _ = jax.vmap(m.transition)(batch.window, batch.dt)
+    mean = jax.vmap(m.transition)(batch.window, batch.dt).mean
     counts = batch.seen & jnp.isfinite(batch.window.age[:, -1])
     span = batch.dt[:, None] + batch.window.age[:, -1]
     return jnp.where(counts, 0.5 * (batch.target - mean) ** 2 / jnp.where(counts, span, 1.0) / scale, 0.0)
@@ -108,10 +114,10 @@ def test_a_missing_channel_counts_from_its_last_observation() -> None:
     m = model(Config(history=0, width=8))
     age = jnp.array([[2.5, 0.0]])
     here = Window(jnp.ones((1, D)), age, jnp.zeros(1), jnp.float32(4), jnp.zeros(C))
-    parts = eqx.filter_jit(lambda m, w: (*m.transition(w, jnp.float32(0.5)), m.flow(w), m.diffusion(w)))
-    mean, sd, flow, diffusion = map(np.asarray, parts(m, here))
-    np.testing.assert_allclose(mean, 1.0 + flow * [3.0, 0.5], rtol=1e-6)
-    np.testing.assert_allclose(sd, diffusion * np.sqrt([3.0, 0.5]), rtol=1e-6)
+    parts = eqx.filter_jit(lambda m, w: (m.transition(w, jnp.float32(0.5)), m.flow(w), m.diffusion(w)))
+    law, flow, diffusion = parts(m, here)
+    np.testing.assert_allclose(law.mean, 1.0 + flow * np.array([3.0, 0.5]), rtol=1e-6)
+    np.testing.assert_allclose(law.sd, diffusion * np.sqrt([3.0, 0.5]), rtol=1e-6)
 
 
 def test_joint_is_the_likelihood() -> None:
@@ -229,7 +235,7 @@ def stationary(noise: float = 1.0, n: int = 6000) -> Transition:
 def fitted(batch: Transition, **options: Any) -> tuple[float, float]:
     """Slope of a linear flow, and the diffusion at 0, after a full descent of the loss."""
     first = linear([[0.0]], Config(history=0, depth=0, **options))
-    last = minimise(first, lambda m, key: loss(m, batch, jnp.ones(1), key=key)[0])
+    last = minimise(first, lambda m, key: loss(m, batch, running(jnp.ones(1)), key=key)[0])
     here = jax.tree.map(lambda leaf: leaf[0], batch.window).moved(jnp.zeros(1))
     sigma = eqx.filter_jit(lambda m, w: m.diffusion(w))(last, here)
     return float(last.flow_net.linear.weight[0, 0]), float(sigma[0])
@@ -286,7 +292,7 @@ def test_the_flow_reads_nothing_of_the_target() -> None:
 
     def root(target: jax.Array, one: Transition) -> jax.Array:
         moved = eqx.tree_at(lambda t: t.target, one, target)
-        return jnp.sqrt(2 * transition_losses(m, moved, jnp.ones(D), KEY).flow).sum()
+        return jnp.sqrt(2 * transition_losses(m, moved, running(jnp.ones(D)), KEY).flow).sum()
 
     slope = jax.jit(jax.vmap(jax.grad(root)))(batch.target, batch)
     np.testing.assert_allclose(np.abs(slope) * np.sqrt(batch.dt)[:, None], 1.0, rtol=1e-4)
@@ -299,7 +305,7 @@ def test_noise_of_one_size_in_data_units_is_one_number_for_each_column() -> None
     sizes, n = (0.05, 0.6), 8000
     echo = linear(np.eye(2), Config(history=0, depth=0, input_noise=sizes))  # f = x: the residual at rest is the noise
     rest = jax.tree.map(lambda leaf: leaf[0], still(1, np.zeros((1, 2)), np.zeros((1, 2))))
-    noise = jax.vmap(lambda key: transition_losses(echo, rest, jnp.ones(2), key).flow)
+    noise = jax.vmap(lambda key: transition_losses(echo, rest, running(jnp.ones(2)), key).flow)
     squared = 2 * jax.jit(noise)(jax.random.split(KEY, n))
     np.testing.assert_allclose(squared.mean(0), np.square(sizes), rtol=5 * np.sqrt(2 / n))
 
@@ -314,7 +320,7 @@ def test_the_log_loss_is_the_papers_and_tends_to_the_gaussian_one() -> None:
 
     @eqx.filter_jit
     def gradient(m: SequenceSDE) -> Any:
-        return eqx.filter_grad(lambda m: loss(m, batch, v, key=KEY)[1][0]["flow"])(m).flow_net
+        return eqx.filter_grad(lambda m: loss(m, batch, running(v), key=KEY)[1][0]["flow"])(m).flow_net
 
     wide = with_options(flow_loss="log", log_delta=1e6)
     np.testing.assert_allclose(1e6 * weights(gradient(wide)), weights(gradient(m)), rtol=1e-2, atol=1e-4)
@@ -330,7 +336,7 @@ def test_at_a_fork_the_gaussian_loss_takes_the_mean_and_the_log_loss_a_branch(ki
 
     def value(f: jax.Array) -> jax.Array:
         constant = eqx.tree_at(lambda m: m.flow_net.linear.bias, m, f[None])
-        return loss(constant, fork, jnp.ones(1), key=KEY)[1][0]["flow"]
+        return loss(constant, fork, running(jnp.ones(1)), key=KEY)[1][0]["flow"]
 
     f = jnp.linspace(-1.5, 1.5, 301)
     assert abs(float(f[jnp.argmin(jax.jit(jax.vmap(value))(f))])) == pytest.approx(best, abs=0.011)
@@ -342,7 +348,7 @@ def test_at_a_fork_the_gaussian_loss_takes_the_mean_and_the_log_loss_a_branch(ki
         {"history": -1},
         {"width": 0},
         {"objective": "both"},
-        {"flow_loss": "mse"},
+        {"flow_loss": "absolute"},
         {"noise_target": "undo"},
         {"log_delta": 0.0},
         {"log_delta": float("nan")},
