@@ -17,7 +17,7 @@ def parse_settings(given: Iterable[str], *defaults: Any) -> tuple[dict[str, Any]
     Raises `InputError` for a text without "=", a name that is no field, and a value of another kind.
     """
     owners = {field.name: k for k, default in enumerate(defaults) for field in dataclasses.fields(default)}
-    many = {field.name for default in defaults for field in dataclasses.fields(default) if "tuple" in str(field.type)}
+    kinds = {field.name: str(field.type) for default in defaults for field in dataclasses.fields(default)}
     found: tuple[dict[str, Any], ...] = tuple({} for _ in defaults)
     for text in given:
         name, equals, value = text.partition("=")
@@ -27,7 +27,7 @@ def parse_settings(given: Iterable[str], *defaults: Any) -> tuple[dict[str, Any]
         if name not in owners:
             raise InputError(f"--set {text}", f"'{name}' is not a setting", hint=closest(name, owners))
         k = owners[name]
-        read = _numbers if name in many else _value
+        read = _whole_numbers if "tuple[int" in kinds[name] else _numbers if "tuple" in kinds[name] else _value
         found[k][name] = read(text, value.strip(), getattr(defaults[k], name))
     return found
 
@@ -39,6 +39,14 @@ def _numbers(text: str, value: str, default: Any) -> float | tuple[float, ...]:
     except ValueError:
         raise InputError(f"--set {text}", f"'{value}' is of another kind", "a number, or several: 0.1,0.2") from None
     return (first, *more) if more else first
+
+
+def _whole_numbers(text: str, value: str, default: Any) -> tuple[int, ...]:
+    """None or several whole numbers, with commas between."""
+    try:
+        return tuple(int(part) for part in value.split(",") if part and value.lower() != "none")
+    except ValueError:
+        raise InputError(f"--set {text}", f"'{value}' is of another kind", "whole numbers: 23,24") from None
 
 
 def _value(text: str, value: str, default: Any) -> Any:

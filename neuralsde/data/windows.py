@@ -14,6 +14,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from neuralsde.data.rows import Rows
 from neuralsde.models.sequence_sde import Transition
+from neuralsde.models.sequence_sde.rollout import Steps
+from neuralsde.models.sequence_sde.simulated import Stretch
 from neuralsde.models.sequence_sde.window import Window
 
 
@@ -35,7 +37,7 @@ class Table(eqx.Module):
 
     @staticmethod
     def of(rows: Rows, marked: np.ndarray | None = None) -> Table:
-        """The rows on the device; `marked` (R,) are those that a longer transition may end in or pass, all by default."""
+        """The rows on the device; a longer transition ends in and passes only `marked` (R,) ones, all by default."""
         first = rows.start[:-1][rows.series].astype(np.int32)
         return Table(
             value=jnp.asarray(rows.value),
@@ -65,7 +67,7 @@ class Table(eqx.Module):
         return Transition(self.window(row, history), self.gap[after], self.value[after], self.observed[after])
 
     def leap(self, row: Int[Array, ""], history: int, rows: Int[Array, ""], most: int) -> Transition:
-        """From a row to the one `rows` later, at most `most`; to the last one that `reach` allows, if that is before it.
+        """From a row to the one `rows` later, at most `most`, or to the last one that `reach` allows.
 
         Gaps are summed, not times subtracted, as in `window`.
         """
@@ -75,14 +77,36 @@ class Table(eqx.Module):
         return Transition(self.window(row, history), dt, self.value[row + count], self.observed[row + count])
 
 
+def typical_move(rows: Rows, start: np.ndarray, most: int) -> np.ndarray:
+    """Mean |x(k rows later) - x| (most, d) over the rows `start`, k = 1 ... most; that of the last one known beyond."""
+    found = np.zeros((most, rows.value.shape[1]))
+    for k in range(1, most + 1):
+        here = start[start + k < len(rows)]
+        here = here[rows.series[here] == rows.series[np.minimum(here + k, len(rows) - 1)]]
+        seen = rows.observed[here] & rows.observed[here + k]
+        moved = np.where(seen, np.abs(rows.value[here + k] - rows.value[here]), 0.0).sum(0)
+        before = found[k - 2] if k > 1 else np.ones(found.shape[1])
+        found[k - 1] = np.where((seen.sum(0) > 0) & (moved > 0), moved / np.maximum(seen.sum(0), 1), before)
+    return found
+
+
 def starts(rows: Rows, targets: np.ndarray) -> np.ndarray:
     """Rows (n,) int32 whose next row is of the same series, has an observed entry, and is marked in `targets` (R,)."""
     same = rows.series[1:] == rows.series[:-1]
     return np.flatnonzero(same & targets[1:] & rows.observed[1:].any(1)).astype(np.int32)
 
 
+def stretch(table: Table, row: Int[Array, ""], past: int, rows: int) -> Stretch:
+    """A window and the `rows` rows after it; beyond `reach` they are padding: gaps of zero, nothing seen."""
+    after = row + jnp.arange(1, rows + 1)
+    inside = after <= table.reach[row]
+    after = jnp.minimum(after, len(table.gap) - 1)
+    steps = Steps(jnp.where(inside, table.gap[after], 0.0), table.context[after])
+    return Stretch(table.window(row, past), steps, table.value[after], table.observed[after] & inside[:, None])
+
+
 def _reach(rows: Rows, marked: np.ndarray) -> np.ndarray:
-    """For each row the last one of the same series such that all rows between are marked, itself included (R,) int32."""
+    """For each row the last one (R,) int32 of the same series up to which all rows after it are marked."""
     goes_on = np.zeros(len(rows), bool)
     goes_on[:-1] = (rows.series[1:] == rows.series[:-1]) & marked[1:]
     ends = np.flatnonzero(~goes_on)
@@ -92,19 +116,24 @@ def _reach(rows: Rows, marked: np.ndarray) -> np.ndarray:
 def travel_time(rows: Rows, start: np.ndarray, size: np.ndarray) -> float:
     """Model time in which the data move by one `size` (d,): the root mean square over channels of move / size is 1.
 
-    From the mean square displacement over 1, 2, 4, ... rows, interpolated on log scales; straight motion is assumed
-    within one gap, and the last growth law beyond the longest lag. Smooth paths of speed u give size / u, Brownian
-    ones size² / σ², whatever the gaps and the unit of time are.
+    From the mean square displacement over 1, 2, 4, ... rows, interpolated on log scales. Within one gap it is taken to
+    grow as it does from one gap to two, but no slower than a Brownian and no faster than a straight path; beyond the
+    longest lag as it last did. Smooth paths of speed u give size / u, Brownian ones size² / σ², whatever the gaps and
+    the unit of time are.
     """
     moves, times = _displacements(rows, start, size)
-    if not len(moves) or moves[0] >= 1:
-        return float(times[0] / np.sqrt(moves[0])) if len(moves) and moves[0] > 0 else 1.0
+    if not len(moves) or moves[0] == 0:
+        return 1.0
     above = np.flatnonzero(moves >= 1)
     k = int(above[0]) if len(above) else len(moves) - 1
-    if k == 0 or moves[k] <= moves[k - 1]:
+    two = moves[max(k - 1, 0) : max(k, 1) + 1]
+    two = np.maximum(two, np.finfo(np.float64).tiny)  # a period of just that many rows moves nowhere
+    growth = 2.0 if len(two) < 2 else np.log(two[1] / two[0]) / np.log(times[max(k, 1)] / times[max(k - 1, 0)])
+    if k == 0:
+        growth = np.clip(growth, 1.0, 2.0)
+    elif growth <= 0:
         return float(times[k])
-    power = np.log(times[k] / times[k - 1]) / np.log(moves[k] / moves[k - 1])
-    return float(times[k] * np.exp(-power * np.log(moves[k])))
+    return float(times[k] * np.exp(-np.log(moves[k]) / growth))
 
 
 def _displacements(rows: Rows, start: np.ndarray, size: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import equinox as eqx
 import jax
@@ -21,14 +21,18 @@ from neuralsde.data import Trajectories
 from neuralsde.data.rules import Rule
 from neuralsde.data.windows import Table
 from neuralsde.errors import InputError
+from neuralsde.models.physics import Physics
 from neuralsde.models.sequence_sde import Config, Running, SequenceSDE, Transition, loss, transition_losses
 from neuralsde.runs.folder import RunFolder, check_new
+from neuralsde.runs.physics import PhysicsRun, fit_physics
 from neuralsde.runs.plan import Prepared, model_config, prepare
 from neuralsde.runs.run import Run
+from neuralsde.runs.stages import calibrated, tuned
+from neuralsde.tasks.diagnose import watch
 from neuralsde.train.loop import Result, train
 from neuralsde.train.problem import Problem, TrainConfig
 from neuralsde.train.progress import Reporter
-from neuralsde.train.weights import save_model
+from neuralsde.train.weights import load_model, save_model
 
 TRAINING = TrainConfig(steps=4_000, batch_size=512, learning_rate=1e-3)
 """The default training of a sequence SDE."""
@@ -37,9 +41,12 @@ BEST_RULE = (
     "the averaged (EMA) weights with the lowest validation loss, in nats per dimension and step of the held-out "
     "validation transitions; the earlier of equals"
 )
+TUNING = "tuning"
+"""Folder of the tuning inside that of the run."""
 _VALIDATION_TRANSITIONS = 20_000
 
 
+@overload
 def fit(
     data: Trajectories,
     *,
@@ -51,11 +58,37 @@ def fit(
     split: Rule | None = None,
     training: TrainConfig | None = None,
     progress: Reporter | None = None,
-) -> Run:
-    """Fit a sequence SDE to a table of sequences.
+) -> Run: ...
+@overload
+def fit(
+    data: Trajectories,
+    *,
+    model: Physics,
+    steps: int | None = None,
+    seed: int = 0,
+    out: str | Path | None = None,
+    resume: bool = False,
+    split: Rule | None = None,
+    training: TrainConfig | None = None,
+    progress: Reporter | None = None,
+) -> PhysicsRun: ...
+def fit(
+    data: Trajectories,
+    *,
+    model: str | Config | Physics = "sequence-sde",
+    steps: int | None = None,
+    seed: int = 0,
+    out: str | Path | None = None,
+    resume: bool = False,
+    split: Rule | None = None,
+    training: TrainConfig | None = None,
+    progress: Reporter | None = None,
+) -> Run | PhysicsRun:
+    """Fit a sequence SDE, or the parameters of a stated one, to a table of sequences.
 
     data:     from `nsde.data.read`, `from_frame` or `from_arrays`.
-    model:    a name, or `SequenceSDE.Config(...)` with its settings.
+    model:    a name, `SequenceSDE.Config(...)` with its settings, or `Physics(...)` with a drift and a diffusion of
+              your own (a `PhysicsRun` comes back).
     steps, seed: shorthands that override those of `training`.
     out:      the run folder; without one the run lives in memory.
     resume:   go on with the run in `out`, bit for bit as if it had never stopped.
@@ -64,18 +97,32 @@ def fit(
     Best checkpoint: the EMA weights of lowest validation loss (`BEST_RULE`). Raises InputError for data or options
     that cannot be meant, RunFailed when training breaks, Interrupted on Ctrl-C (the run is saved).
     """
+    if isinstance(model, Physics):
+        return fit_physics(
+            data, model, steps=steps, seed=seed, out=out, resume=resume, split=split, training=training,
+            progress=progress,
+        )  # fmt: skip
     config = model_config(model, {}) if isinstance(model, str) else model
     options = replace(training or TRAINING, seed=seed)
     options = options if steps is None else replace(options, steps=steps)
     prepared = prepare(data, config, options, split)
     folder = _folder(out, prepared, resume)
-    result = train(
-        problem_of(prepared), options, None if folder is None else folder.path, resume=resume, progress=progress
-    )
-    if folder is not None and not folder.finished:
-        save_model(folder.weights_path, result.model)
-        folder.mark_finished(_summary(result))
-    return Run(prepared.plan, result.model, folder, data, tuple(result.metrics))
+    path = None if folder is None else folder.path
+    result = train(problem_of(prepared), options, path, resume=resume, progress=progress)
+    metrics = tuple(result.metrics)
+    if folder is not None and folder.finished:
+        return Run(prepared.plan, load_model(folder.weights_path, result.model), folder, data, metrics)
+    found, summary = result.model, _summary(result)
+    if config.denoiser == "calibrated":
+        chosen = calibrated(found, prepared)
+        found, summary["stabiliser"] = chosen.model, chosen.summary()
+    if config.tune_steps:
+        tuning = tuned(found, prepared, None if path is None else path / TUNING, resume=resume, progress=progress)
+        found, summary["tuning"] = tuning.model, tuning.summary()
+    if folder is not None:
+        save_model(folder.weights_path, found)
+        folder.mark_finished(summary)
+    return Run(prepared.plan, found, folder, data, metrics)
 
 
 def problem_of(prepared: Prepared) -> Problem:
@@ -93,7 +140,9 @@ def problem_of(prepared: Prepared) -> Problem:
         return jax.vmap(lambda row, ahead: table.leap(row, past, ahead, most))(chosen, rows)
 
     running = Running.first(jnp.asarray(plan.walk, jnp.float32))
-    return Problem(plan.model(), loss, sample_batch, data, _validation(prepared), aux=running)
+    start = prepared.validation_starts if len(prepared.validation_starts) else prepared.train_starts
+    remarks = watch(plan.fitted(plan.model()), prepared.rows, start)
+    return Problem(plan.model(), loss, sample_batch, data, _validation(prepared), aux=running, remarks=remarks)
 
 
 def _validation(prepared: Prepared) -> Callable[[SequenceSDE], float]:

@@ -28,7 +28,7 @@ MODELS = {"sequence-sde": Config}
 
 @dataclass(frozen=True)
 class Plan:
-    """What `config.json` says, as values. `walk`, `time_scale` and `travel` are the constants of the model."""
+    """What `config.json` says, as values. `walk` to `bounds` are constants of the model."""
 
     config: Config
     train: TrainConfig
@@ -38,6 +38,7 @@ class Plan:
     walk: tuple[float, ...]
     time_scale: float
     travel: float
+    bounds: tuple[tuple[float, ...], tuple[float, ...]] | None
     source: str
     fingerprint: str
     rows: dict[str, int]
@@ -46,9 +47,11 @@ class Plan:
         """The model before training."""
         d, c = self.encoder.dim, self.encoder.context_dim
         key = jax.random.key(self.train.seed)
+        bounds = None if self.bounds is None else np.array(self.bounds)
         return SequenceSDE(
-            self.config, d, c, walk=np.array(self.walk), time_scale=self.time_scale, travel=self.travel, key=key
-        )
+            self.config, d, c, walk=np.array(self.walk), bounds=bounds, time_scale=self.time_scale, travel=self.travel,
+            key=key,
+        )  # fmt: skip
 
     def fitted(self, model: SequenceSDE) -> Fitted:
         return Fitted(model, self.encoder, self.law)
@@ -63,6 +66,7 @@ class Plan:
             "walk": list(self.walk),
             "time_scale": self.time_scale,
             "travel": self.travel,
+            "bounds": self.bounds,
             "encoder": self.encoder.to_dict(),
         }
 
@@ -79,6 +83,7 @@ class Plan:
             walk=tuple(saved["walk"]),
             time_scale=saved["time_scale"],
             travel=saved.get("travel", 1.0),
+            bounds=None if saved.get("bounds") is None else (tuple(saved["bounds"][0]), tuple(saved["bounds"][1])),
             source=data.pop("source"),
             fingerprint=data.pop("fingerprint"),
             rows=data,
@@ -87,14 +92,19 @@ class Plan:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A plan and what training reads: encoded fit rows, which of them train, the starts that train and validate."""
+    """A plan and what training reads: encoded fit rows, the role of each, the starts that train and validate."""
 
     plan: Plan
     split: Split
     rows: Rows
-    train_rows: np.ndarray
+    roles: np.ndarray
     train_starts: np.ndarray
     validation_starts: np.ndarray
+
+    @property
+    def train_rows(self) -> np.ndarray:
+        """Which rows train (R,)."""
+        return self.roles == TRAIN
 
 
 def prepare(data: Trajectories, config: Config, train: TrainConfig, rule: Rule | None) -> Prepared:
@@ -116,12 +126,23 @@ def prepare(data: Trajectories, config: Config, train: TrainConfig, rule: Rule |
         law=GapLaw.of(rows, train_starts, config.substeps),
         walk=tuple(random_walk(rows, train_starts).tolist()),
         time_scale=float(max(rows.time.max(), 1.0)),
+        bounds=_bounds(rows, roles == TRAIN, config),
         travel=1.0 if config.denoiser == "none" else travel_time(rows, train_starts, size),
         source=data.source,
         fingerprint=data.fingerprint(),
         rows={"series": len(data), "rows": data.n_rows, "transitions": len(train_starts)},
     )
-    return Prepared(plan, split, rows, roles == TRAIN, train_starts, validation_starts)
+    return Prepared(plan, split, rows, roles, train_starts, validation_starts)
+
+
+def _bounds(rows: Rows, train: np.ndarray, config: Config) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """The range of each training column in model units, wider by a tenth of it and by 3 s.d. of noise on the input."""
+    seen = rows.observed & train[:, None]
+    low, high = np.where(seen, rows.value, np.inf).min(0), np.where(seen, rows.value, -np.inf).max(0)
+    low, high = np.where(seen.any(0), low, -1.0), np.where(seen.any(0), high, 1.0)
+    noise = [config.input_noise] + ([config.denoiser_noise] if config.denoiser != "none" else [])
+    room = np.maximum(0.1 * (high - low), 3 * np.max([np.broadcast_to(s, low.shape) for s in noise], axis=0))
+    return tuple((low - room).tolist()), tuple((high + room).tolist())
 
 
 def model_config(name: str, settings: Mapping[str, Any]) -> Config:

@@ -92,15 +92,16 @@ def conditional(
     if factors:  # the first factors are drawn by a step of their own, which moves nothing
         frames = jax.tree.map(lambda leaf, idle: jnp.concatenate([idle[None], leaf]), frames, _idle(frames))
         target, mask = (jnp.pad(part, ((1, 0), (0, factors))) for part in (target, mask))
-    widen = None if model.dof is None else jnp.sqrt(model.dof / (model.dof - 2))
+    widen = None if model.dof is None else model.dof / (model.dof - 2)
 
     def kernel(state: _State, given: tuple[_Frame, Array, Array]) -> tuple[Array, Array]:
         frame, seen, is_seen = given
         values = jnp.concatenate([state.values[:-2], state.values[-1:]])
         law = model.step(eqx.tree_at(lambda w: w.value, frame.window, values), frame.span)
         prior = frame.fresh | frame.still
+        law = law if widen is None else law.on(widen)
         mean = jnp.where(prior, 0.0, law.mean + law.loading @ state.factors)
-        sd = jnp.where(prior, 1.0, law.sd if widen is None else law.sd * widen)
+        sd = jnp.where(prior, 1.0, law.sd)
         mean, sd = jnp.append(mean, jnp.zeros(factors)), jnp.append(sd, jnp.ones(factors))
         return mean, jnp.where(is_seen, jnp.maximum(sd, jnp.abs(seen - mean) / SURPRISE), sd)
 

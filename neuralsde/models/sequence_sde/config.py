@@ -35,10 +35,14 @@ class Config:
 
     **What it reads.**
     history:      rows of the past that the coefficients read beside the present, h >= 0.
+    lags:         single rows further back that they read too: 24 and 23 for the same hour of the day before and the
+                  one after it.
     memory:       rows of the past that a learned summary reads, 0 for none; a summary is context: it stays as it is
                   inside a gap.
     summary:      the network of that summary: "gru" or "attention", both over irregular gaps.
     time_dependent: whether the coefficients also read the time since the start of a series.
+    confined:     whether the networks see a state outside the range of the training data as at its edge, so that no
+                  slope learnt inside can carry a path away outside.
 
     **What it is made of.**
     width, depth: hidden units and layers of each network.
@@ -46,7 +50,7 @@ class Config:
     noise:        "diagonal"; "low-rank" plus diagonal, `rank` common factors; "full", a Cholesky factor.
     tails:        "gaussian", or "student": every gap runs on a random clock, so that a step has Student's law.
     law:          law of a gap in the likelihood: "euler" in `substeps` steps, its moments propagated from step to step
-                  when there are several, or "local-linear" (Ozaki), exact for a linear drift and constant noise.
+                  when there are several, or "local-linear", exact for a linear drift and constant noise.
     substeps:     Euler-Maruyama steps a gap, in the likelihood and in sampling.
 
     **What it is trained on.**
@@ -78,9 +82,11 @@ class Config:
     """
 
     history: int = 3
+    lags: tuple[int, ...] = ()
     memory: int = 0
     summary: Summary = "gru"
     time_dependent: bool = False
+    confined: bool = True
 
     width: int = 64
     depth: int = 2
@@ -120,6 +126,8 @@ class Config:
             value = getattr(self, name)
             if not (np.isfinite(value) and value > 0):
                 raise InputError(f"{name}={value}", "", "a positive number")
+        if any(isinstance(lag, bool) or not isinstance(lag, int) or lag < 1 for lag in self.lags):
+            raise InputError(f"lags={self.lags}", "", "whole numbers of rows, at least 1")
         for name, sign in (("input_noise", "0 or a positive number"), ("denoiser_noise", "a positive number")):
             _noise(name, getattr(self, name), sign)
         self._refuse_contradictions()
@@ -132,7 +140,7 @@ class Config:
     @property
     def past(self) -> int:
         """Rows before the present that a window holds."""
-        return max(self.history, self.memory)
+        return max(self.history, self.memory, *self.lags)
 
     def sizes(self, columns: int) -> Config:
         """Itself, after checking what is given for each column against their number."""
@@ -162,6 +170,7 @@ _LEAST = {
     "history": 0, "memory": 0, "width": 1, "depth": 0, "rank": 1, "substeps": 1, "reach": 1, "tune_steps": 0,
     "tune_horizon": 1, "tune_paths": 2,
 }  # fmt: skip
+
 
 def _not_one_step(c: Config) -> bool:
     return c.substeps > 1 or c.law != "euler"

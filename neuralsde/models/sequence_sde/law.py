@@ -3,7 +3,7 @@
     x' = mean + √V (sd ⊙ Z + loading U),     Z ~ N(0, I_d), U ~ N(0, I_r)
 
 so the covariance is V Σ with Σ = diag(sd²) + loading loadingᵀ. V = 1, or V ~ ν / χ²_ν: then the step has Student's law
-with ν degrees of freedom, of each channel on a clock of its own when there are no factors, of all on one when there are.
+with ν degrees of freedom: of each channel on a clock of its own, or of all on one where they share factors.
 Densities of some of the channels are marginals of it: an unseen channel leaves (Woodbury 1950; for a dense factor a
 Cholesky factorisation of Σ). Cost: O(d) diagonal, O(d r²) with r < d factors, O(d³) otherwise.
 """

@@ -4,7 +4,7 @@ Each row before the present is a token (values, what of them is fresh, their age
 the present). A gated recurrent unit (Cho et al. 2014) reads the tokens in order; attention (Vaswani et al. 2017) lets
 each head ask all of them at once, with the row before the present as the question. Irregular gaps are part of the
 tokens. The present is not: while it moves inside a gap the summary stays as it is, so that the gap is an SDE with a
-constant parameter.
+constant parameter. Nor are the rows that fill a window up before the first of its series: a gap of zero tells them.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Bool, Float, Key
 
 from neuralsde.models.sequence_sde.window import Window, log_age
 
 HEADS = 4
+_NEVER = -1e30
 
 
 def tokens(window: Window) -> Float[Array, "rows features"]:
@@ -28,6 +29,11 @@ def tokens(window: Window) -> Float[Array, "rows features"]:
     fresh = (age == 0).astype(value.dtype)
     times = jnp.stack([log_age(lag[:-1] - lag[1:]), log_age(lag[:-1])], axis=1)
     return jnp.concatenate([value, fresh, log_age(age), times], axis=1)
+
+
+def known(window: Window) -> Bool[Array, " rows"]:
+    """Which rows before the present are rows of the series, and not repetitions of its first one."""
+    return window.lag[:-1] > window.lag[1:]
 
 
 def token_size(d: int) -> int:
@@ -44,11 +50,12 @@ class Recurrent(eqx.Module):
         self.cell = eqx.nn.GRUCell(token_size(d), width, key=key)
 
     def __call__(self, window: Window) -> Float[Array, " width"]:
-        def step(state: Array, token: Array) -> tuple[Array, None]:
-            return self.cell(token, state), None
+        def step(state: Array, row: tuple[Array, Array]) -> tuple[Array, None]:
+            token, is_known = row
+            return jnp.where(is_known, self.cell(token, state), state), None
 
         rows = tokens(window)
-        return lax.scan(step, jnp.zeros(self.cell.hidden_size, rows.dtype), rows)[0]
+        return lax.scan(step, jnp.zeros(self.cell.hidden_size, rows.dtype), (rows, known(window)))[0]
 
 
 class Attention(eqx.Module):
@@ -70,7 +77,9 @@ class Attention(eqx.Module):
         rows = jax.nn.silu(jax.vmap(self.embed)(tokens(window)))
         question = self.ask(rows[-1]).reshape(self.heads, -1)
         key, value = jnp.split(jax.vmap(self.offer)(rows).reshape(len(rows), self.heads, -1), 2, axis=-1)
-        weight = jax.nn.softmax(jnp.einsum("hk,rhk->hr", question, key) / jnp.sqrt(key.shape[-1]), axis=-1)
+        match = jnp.einsum("hk,rhk->hr", question, key) / jnp.sqrt(key.shape[-1])
+        there = known(window)
+        weight = jnp.where(there, jax.nn.softmax(jnp.where(there, match, _NEVER), axis=-1), 0.0)
         return jnp.einsum("hr,rhk->hk", weight, value).ravel()
 
 

@@ -8,8 +8,10 @@ f is the flow. a is what a denoiser adds: nothing, or with the score s(w) of the
     fixed           a = c (n² / T) s,              n the denoiser's noise, T the time in which the data move by it
     state           a = c ½ G Gᵀ s                 (the paper's appendix I)
 
-The last two are stabilisers: they change the law, and the likelihood is that without them. Inside a gap past, summary
-and context stay as they are. A channel last seen a time ago counts from there: its span is the gap plus its age.
+The last two are stabilisers: they change the law, and the likelihood is that without them. Their pull on a thin set of
+data is stiff, so a step h takes a (1 - e^(-ρ h)) / ρ, ρ the rate at which a falls along itself: a deviation decays as
+it does in continuous time, and no step overshoots. Inside a gap past, summary and context stay as they are. A channel
+last seen a time ago counts from there: its span is the gap plus its age.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from jaxtyping import Array, Bool, Float, Key
 from neuralsde.models.sequence_sde.config import Config
 from neuralsde.models.sequence_sde.law import StepLaw, spread
 from neuralsde.models.sequence_sde.memory import SUMMARIES, Attention, Recurrent
-from neuralsde.models.sequence_sde.transition import local_linear, one_step, several_steps
+from neuralsde.models.sequence_sde.transition import Drift, Noise, local_linear, one_step, several_steps
 from neuralsde.models.sequence_sde.window import Window, feature_size
 from neuralsde.nets import MLP
 from neuralsde.sde import SDE, Diagonal, General, Ito
@@ -55,17 +57,25 @@ class InGap(eqx.Module):
 
     stretch: (d,) 1, or more for a channel that has to catch up: (gap + age) / gap.
     clock:   (d,) the value of Student's random clock in this gap; 1 for a Gaussian model.
+    step:    length of the steps that will be taken, for a stabiliser; None for the process in continuous time.
     """
 
     window: Window
     stretch: Float[Array, " d"]
     clock: Float[Array, " d"]
+    step: Float[Array, ""] | None = None
+
+    @property
+    def span(self) -> Float[Array, " d"] | None:
+        """The step as each channel counts it."""
+        return None if self.step is None else self.step * self.stretch
 
 
 class SequenceSDE(eqx.Module):
     """Networks over a `Window`; everything in model units.
 
     walk (d,):  s.d. per √time of a random walk fitted to the data: the diffusion before training. A constant.
+    bounds (2, d): range of the training data, with room for noise on the input; constants, None without a range.
     first_loading (d, r): common factors before training, in units of `walk`; a constant.
     strength:   c of a stabiliser; set once, after training, where it is calibrated.
     time_scale: what "one" means for a time-dependent model: the longest series.
@@ -79,7 +89,8 @@ class SequenceSDE(eqx.Module):
     memory_net: Recurrent | Attention | None
     tail: Array | None
     walk: np.ndarray
-    first_loading: np.ndarray | None
+    bounds: np.ndarray | None
+    first_loading: Array | None
     strength: np.ndarray | Array | None
     time_scale: float | None = eqx.field(static=True)
     travel: float = eqx.field(static=True)
@@ -92,6 +103,7 @@ class SequenceSDE(eqx.Module):
         c: int,
         *,
         walk: np.ndarray,
+        bounds: np.ndarray | None = None,
         time_scale: float = 1.0,
         travel: float = 1.0,
         key: Key[Array, ""],
@@ -99,7 +111,8 @@ class SequenceSDE(eqx.Module):
         config.sizes(d)
         flow_key, diffusion_key = jax.random.split(key)
         denoiser_key, trunk_key, memory_key, factor_key = (jax.random.fold_in(key, k) for k in range(4))
-        size = feature_size(d, c, config.history, config.time_dependent) + (config.width if config.memory else 0)
+        size = feature_size(d, c, config.history, config.time_dependent, len(config.lags))
+        size += config.width if config.memory else 0
         shared = config.backbone == "shared"
         self.memory_net = SUMMARIES[config.summary](d, config.width, key=memory_key) if config.memory else None
         self.trunk = _trunk(size, config, trunk_key) if shared else None
@@ -112,6 +125,7 @@ class SequenceSDE(eqx.Module):
         if config.tails == "student":
             self.tail = jnp.full(d if config.noise == "diagonal" else 1, np.log(FIRST_DOF - FEWEST_DOF), jnp.float32)
         self.walk = np.asarray(walk, np.float32)
+        self.bounds = None if bounds is None or not config.confined else np.asarray(bounds, np.float32)
         self.first_loading = _first_loading(config, d, factor_key)
         self.strength = np.float32(_first_strength(config)) * np.ones((), np.float32) if has_denoiser else None
         self.time_scale = time_scale if config.time_dependent else None
@@ -129,12 +143,16 @@ class SequenceSDE(eqx.Module):
         """The window with the summary of its past, so that it is made once and not by every network."""
         if self.memory_net is None or window.summary is not None:
             return window
-        summary = self.memory_net(window.last(self.config.memory + 1))
+        summary = self.memory_net(self._confined(window).last(self.config.memory + 1))
         return Window(window.value, window.age, window.lag, window.time, window.context, summary)
+
+    def _confined(self, window: Window) -> Window:
+        return window if self.bounds is None else window.within(*lax.stop_gradient(jnp.asarray(self.bounds)))
 
     def read(self, window: Window) -> Float[Array, " inputs"]:
         """What the networks see of a window."""
-        features, summary = window.features(self.config.history, self.time_scale), self.recall(window).summary
+        features = self._confined(window).features(self.config.history, self.time_scale, self.config.lags)
+        summary = self.recall(window).summary
         x = features if summary is None else jnp.concatenate([features, summary])
         return x if self.trunk is None else jnp.concatenate([x, self.trunk(x)])
 
@@ -188,35 +206,46 @@ class SequenceSDE(eqx.Module):
         pull = _squared(G, self.score(window))
         return self.flow(window) + 0.5 * (pull + covariance_divergence(process, 0.0, y, window))
 
-    def drift(self, window: Window) -> Float[Array, " d"]:
-        """What is sampled: the dynamics and the stabiliser, if there is one."""
+    def drift(self, window: Window, step: Float[Array, " d"] | None = None) -> Float[Array, " d"]:
+        """What is sampled: the dynamics and the stabiliser, if there is one.
+
+        step: (d,) the time over which this drift will be taken; the limit of short steps without it.
+        """
         if self.config.denoiser in ("none", "consistent"):
             return self.dynamics(window)
+        window = self.recall(window)
+        pull = self._stabiliser(window)
+        if step is not None:
+            _, along = jax.jvp(lambda y: self._stabiliser(window.moved(y)), (window.present,), (pull,))
+            rate = -(pull @ along) / jnp.maximum(pull @ pull, jnp.finfo(pull.dtype).tiny)
+            pull = pull * _share_of_decay(lax.stop_gradient(rate) * step)
+        return self.dynamics(window) + pull
+
+    def _stabiliser(self, window: Window) -> Float[Array, " d"]:
         strength = lax.stop_gradient(jnp.asarray(self.strength))
         if self.config.denoiser == "state":
-            pull = 0.5 * _squared(self._matrix(window), self.score(window))
-        else:
-            pull = -self._denoiser_noise / self.travel * self.predicted_noise(window)
-        return self.dynamics(window) + strength * pull
+            return strength * 0.5 * _squared(self._matrix(window), self.score(window))
+        return -strength * self._denoiser_noise / self.travel * self.predicted_noise(window)
 
     # -- laws --------------------------------------------------------------------------------------------------------
 
     def step(self, window: Window, span: Float[Array, " d"]) -> StepLaw:
         """The law of one Euler-Maruyama step, over a time `span` (d,) of each channel's own: what is sampled."""
-        return one_step(self.drift(window), self.noise(window), window, span, self.dof)
+        return one_step(self.drift(window, span), self.noise(window), window, span, self.dof)
 
     def transition(self, window: Window, dt: Float[Array, ""]) -> StepLaw:
         """The law of the state a gap `dt` later, as the likelihood has it."""
-        return self.law(window, dt + window.staleness, self)
+        window = self.recall(window)
+        return self.law(window, dt + window.staleness, self.dynamics, self.noise)
 
-    def law(self, window: Window, span: Float[Array, " d"], of_flow: SequenceSDE) -> StepLaw:
-        """The fitted law over `span`, with the flow of another model: the same one with its weights held."""
+    def law(self, window: Window, span: Float[Array, " d"], drift: Drift, noise: Noise) -> StepLaw:
+        """The fitted law over `span` with this drift and noise: the model's own, or some of it held."""
         config = self.config
         if config.law == "local-linear":
-            return local_linear(of_flow.dynamics, self.noise, window, span)
+            return local_linear(drift, noise, window, span)
         if config.substeps > 1:
-            return several_steps(of_flow.dynamics, self.noise, window, span, config.substeps)
-        return one_step(of_flow.dynamics(window), self.noise(window), window, span, self.dof)
+            return several_steps(drift, noise, window, span, config.substeps)
+        return one_step(drift(window), noise(window), window, span, self.dof)
 
     def held(self) -> SequenceSDE:
         """The same model, all its weights constants to a gradient."""
@@ -228,7 +257,7 @@ class SequenceSDE(eqx.Module):
     def process(self) -> SDE:
         """The SDE inside a gap, for `sde.simulate`, with `args = InGap(window, stretch, clock)`."""
         return SDE(
-            lambda t, y, args: self.drift(args.window.moved(y)) * args.stretch,
+            lambda t, y, args: self.drift(args.window.moved(y), args.span) * args.stretch,
             lambda t, y, args: _scaled(self._matrix(args.window.moved(y)), jnp.sqrt(args.stretch * args.clock)),
             noise=self._noise_kind,
             calculus=Ito(),
@@ -261,6 +290,12 @@ def _squared(G: Array, v: Float[Array, " d"]) -> Float[Array, " d"]:
     return jnp.square(G) * v if G.ndim == 1 else G @ (G.T @ v)
 
 
+def _share_of_decay(x: Array) -> Array:
+    """(1 - e^-x) / x, 1 at zero."""
+    some = jnp.where(x > 0, x, 1.0)
+    return jnp.where(x > 0, -jnp.expm1(-some) / some, 1.0)
+
+
 def _scaled(G: Array, factor: Float[Array, " d"]) -> Array:
     return G * factor if G.ndim == 1 else G * factor[:, None]
 
@@ -269,10 +304,10 @@ def _noise_size(config: Config, d: int) -> int:
     return d + {"diagonal": 0, "low-rank": d * config.rank, "full": d * (d - 1) // 2}[config.noise]
 
 
-def _first_loading(config: Config, d: int, key: Key[Array, ""]) -> np.ndarray | None:
+def _first_loading(config: Config, d: int, key: Key[Array, ""]) -> Array | None:
     if config.noise != "low-rank":
         return None
-    return np.asarray(_FIRST_FACTOR * jax.random.normal(key, (d, config.rank)), np.float32)
+    return _FIRST_FACTOR * jax.random.normal(key, (d, config.rank), jnp.float32)
 
 
 def _first_strength(config: Config) -> float:

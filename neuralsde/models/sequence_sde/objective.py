@@ -13,7 +13,8 @@ always at the first row and on the clean transition, so that nothing of the futu
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -83,8 +84,9 @@ def transition_losses(
     joint = config.objective == "joint"
     held, before = (model, start) if joint else (model.held(), _held_summary(start))
     if config.substeps > 1 or config.law != "euler":
-        law = model.law(start, span, held)
-        mean = model.law(noisy.window, span, model).mean
+        still_drift, still_noise = (part if joint else _of_held_summary(part) for part in (held.dynamics, held.noise))
+        law = model.law(start, span, still_drift, model.noise)
+        mean = model.law(noisy.window, span, model.dynamics, still_noise).mean
         squared = jnp.square(noisy.velocity * span - (mean - noisy.window.present)) / span
     else:
         squared = jnp.square(noisy.velocity - model.flow(noisy.window)) * noisy.span
@@ -202,6 +204,10 @@ def _held_summary(window: Window) -> Window:
     if window.summary is None:
         return window
     return eqx.tree_at(lambda w: w.summary, window, lax.stop_gradient(window.summary))
+
+
+def _of_held_summary(part: Callable[[Window], Any]) -> Callable[[Window], Any]:
+    return lambda window: part(_held_summary(window))
 
 
 def _flow_loss(model: SequenceSDE, squared: Array, variance: Array, span: Array) -> Array:

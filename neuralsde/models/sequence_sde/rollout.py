@@ -76,6 +76,6 @@ def _but_last_substep(
         method=EulerMaruyama(),
         substeps=substeps - 1,
         gradient=Backprop(),
-        args=InGap(window, (length + window.staleness) / length, clock),
+        args=InGap(window, (length + window.staleness) / length, clock, length / substeps),
     )
     return window.moved(solution.ys[-1])

@@ -49,6 +49,10 @@ class Window(eqx.Module):
         first = self.value.shape[0] - rows
         return Window(self.value[first:], self.age[first:], self.lag[first:], self.time, self.context, self.summary)
 
+    def within(self, low: Float[Array, " d"], high: Float[Array, " d"]) -> Window:
+        """The same window with every value between `low` and `high`."""
+        return eqx.tree_at(lambda w: w.value, self, jnp.clip(self.value, low, high))
+
     def moved(self, y: Float[Array, " d"]) -> Window:
         """The same window with `y` in the place of the present values: what a drift sees at state y."""
         return eqx.tree_at(lambda w: w.value, self, self.value.at[-1].set(y))
@@ -63,8 +67,8 @@ class Window(eqx.Module):
             context=context,
         )
 
-    def features(self, history: int, time_scale: float | None) -> Float[Array, " features"]:
-        """The network's input from the last `history` rows and the present.
+    def features(self, history: int, time_scale: float | None, lags: tuple[int, ...] = ()) -> Float[Array, " features"]:
+        """The network's input from the last `history` rows and the present, and the rows `lags` before the present.
 
         With the time since the start, in units of `time_scale`, unless that is None.
         """
@@ -72,14 +76,15 @@ class Window(eqx.Module):
         past = (near.value[:-1] - self.present).ravel()
         parts = [self.present, past, log_age(near.age).ravel(), (self.age[-1] == 0).astype(self.value.dtype)]
         parts += [log_age(near.lag[:-1]), self.context]
+        parts += [self.value[-1 - lag] - self.present for lag in lags]
         if time_scale is not None:
             parts.append(self.time[None] / time_scale)
         return jnp.concatenate(parts)
 
 
-def feature_size(d: int, c: int, history: int, timed: bool) -> int:
-    """Length of `Window.features` for d channels, c covariates and `history` rows before the present."""
-    return d + history * d + (history + 1) * d + d + history + c + timed
+def feature_size(d: int, c: int, history: int, timed: bool, lags: int = 0) -> int:
+    """Length of `Window.features` for d channels, c covariates, `history` rows before the present and `lags` more."""
+    return d + history * d + (history + 1) * d + d + history + c + lags * d + timed
 
 
 def log_age(age: Array) -> Array:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from neuralsde.models.sequence_sde import SequenceSDE
+from neuralsde.models.sequence_sde import Config, SequenceSDE
 from neuralsde.models.sequence_sde.conditional import Points, conditional, unseen
 from neuralsde.models.sequence_sde.window import Window
 from neuralsde.sde import ConditionalPaths
@@ -140,3 +140,23 @@ def test_a_surprise_in_one_channel_does_not_drag_another(jump: float):
     mean = float(solve(model, window(np.zeros((2, 2))), course(np.ones(K)), *given(values)).mean()[0, 1])
     # at rest the density of x_0 is exp(-x_1), which moves N(0, 1/2) to N(-1/2, 1/2); a far jump says nothing
     assert mean == pytest.approx(0.0 if jump else -0.5, abs=0.05)
+
+
+def test_common_factors_tell_one_channel_of_the_other():
+    """A random walk with correlated noise is Gaussian with Cov(x_s, x_t) = min(s, t) Σ; given parts of it, exact."""
+    sd, loading = np.array([0.3, 0.4]), np.array([[0.9], [-0.7]])
+    config = Config(history=1, depth=0, noise="low-rank", rank=1)
+    model = SequenceSDE(config, 2, 0, walk=sd, key=jax.random.key(0))
+    model = eqx.tree_at(lambda m: m.first_loading, model, jnp.asarray(loading / sd[:, None], jnp.float32))
+    times = np.arange(1.0, K + 1)
+    cov = np.einsum("kl,ij->kilj", np.minimum.outer(times, times), np.diag(sd**2) + loading @ loading.T)
+    law = np.broadcast_to(START[1], (K, 2)).copy(), cov
+    values = seen_values(law, 8)
+    values[3], values[4, 0], values[9:11, 1] = np.nan, np.nan, np.nan
+    paths = solve(model, window(), course(np.ones(K)), *given(values))
+    mean, spread = smoother(*law, values)
+    missing = np.isnan(values)
+    assert float(paths.ess) > 0.3 * N
+    off = (np.asarray(paths.mean()) - mean)[missing] / spread[missing]
+    assert np.abs(off).max() < 0.12
+    np.testing.assert_allclose(np.asarray(paths.sd())[missing], spread[missing], rtol=0.12)

@@ -11,15 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.scipy.stats import norm
-from sequence_models import KEY, C, D, f32, linear, model
+from sequence_models import KEY, C, D, f32, linear, minimise, model, running, still
 
 from neuralsde.errors import InputError
-from neuralsde.models.sequence_sde import Config, Losses, Running, SequenceSDE, Transition, loss, transition_losses
+from neuralsde.models.sequence_sde import Config, Losses, SequenceSDE, Transition, loss, transition_losses
 from neuralsde.models.sequence_sde.window import Window
-
-
-def running(variance: jax.Array) -> Running:
-    return Running(jnp.asarray(variance, jnp.float32), jnp.zeros((), jnp.int32))
 
 
 @eqx.filter_jit
@@ -55,24 +51,6 @@ def transitions(n: int, config: Config, d: int = D, c: int = C, seed: int = 2, m
     seen = rng.random((n, d)) >= missing
     target = np.where(seen, rng.normal(size=(n, d)), 1e3)
     return jax.vmap(Transition)(window, f32(rng.uniform(0.5, 2.0, n)), f32(target), jnp.asarray(seen))
-
-
-def still(n: int, x: np.ndarray, target: np.ndarray, dt: float = 1.0) -> Transition:
-    """n transitions from x (n, d) to target (n, d) with nothing missing, no past and no context."""
-    zeros = jnp.zeros((n, 1, x.shape[1]))
-    window = jax.vmap(Window)(f32(x)[:, None], zeros, jnp.zeros((n, 1)), jnp.zeros(n), jnp.zeros((n, 0)))
-    return jax.vmap(Transition)(window, jnp.full(n, dt), f32(target), jnp.ones(target.shape, bool))
-
-
-def minimise(first: SequenceSDE, objective: Any, steps: int = 400, rate: float = 0.2) -> SequenceSDE:
-    """Plain gradient descent on objective(model, key), all steps in one program."""
-    params, static = eqx.partition(first, eqx.is_inexact_array)
-
-    def step(i: Any, params: Any) -> Any:
-        value = lambda p: objective(eqx.combine(p, static), jax.random.fold_in(KEY, i))  # noqa: E731
-        return jax.tree.map(lambda p, g: p - rate * g, params, jax.grad(value)(params))
-
-    return eqx.combine(jax.jit(lambda p: jax.lax.fori_loop(0, steps, step, p))(params), static)
 
 
 # -- the likelihood ----------------------------------------------------------------------------------------------------
