@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from neuralsde import data, errors, evaluate, models, nets, runs, sde, tasks, train
     from neuralsde.errors import InputError, NeuralSDEError, RunFailed
+    from neuralsde.models.physics import Between, Physics, Positive, Residual
     from neuralsde.runs import Run, fit, load
 
 __version__ = "0.1.0"
@@ -33,14 +34,22 @@ _NAMES = {
     "fit": "neuralsde.runs",
     "load": "neuralsde.runs",
     "Run": "neuralsde.runs",
+    "Physics": "neuralsde.models.physics",
+    "Positive": "neuralsde.models.physics",
+    "Between": "neuralsde.models.physics",
+    "Residual": "neuralsde.models.physics",
     "InputError": "neuralsde.errors",
     "NeuralSDEError": "neuralsde.errors",
     "RunFailed": "neuralsde.errors",
 }
 
 __all__ = [
+    "Between",
     "InputError",
     "NeuralSDEError",
+    "Physics",
+    "Positive",
+    "Residual",
     "Run",
     "RunFailed",
     "__version__",

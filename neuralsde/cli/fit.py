@@ -33,6 +33,8 @@ def fit(
     positive: Annotated[Names, option("COL...", "Columns that are never negative.")] = (),
     bounded: Annotated[Ranges, option("COL LO HI", "A column that never leaves a range; repeat.")] = (),
     plausible: Annotated[Ranges, option("COL LO HI", "Entries outside count as missing; repeat.")] = (),
+    static: Annotated[Names, option("COL...", "Never change within a series: numbers or text.")] = (),
+    discrete: Annotated[Names, option("COL...", "A few labels that change, not known ahead.")] = (),
     model: Annotated[str | None, option("NAME", "Which model; sequence-sde by default.")] = None,
     set: Annotated[Names, option("NAME=VALUE...", "Settings of model or training, as width=128.")] = (),
     steps: Annotated[int | None, option("N", "Training steps; 4000 by default.")] = None,
@@ -50,6 +52,7 @@ def fit(
     columns = {
         "id": id, "time": time, "values": values or None, "context": context, "positive": positive,
         "bounded": ranges(bounded, "--bounded"), "plausible": ranges(plausible, "--plausible"),
+        "static": static, "discrete": discrete,
     }  # fmt: skip
     saved = saved_settings(config, out if resume else None)
     rule = saved_rule(saved) if held_out is None else rule_of(held_out)
@@ -63,6 +66,7 @@ def fit(
         table, model=config_of_model, training=training, seed=training.seed, out=folder, resume=resume, split=rule,
         progress=progress,
     )  # fmt: skip
+    note(run.diagnose(part="validation").warnings)
     print(run.describe())
     print(f"the run is in {folder}; next: neuralsde score {folder}, neuralsde report {folder}")
 

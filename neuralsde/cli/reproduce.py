@@ -10,7 +10,10 @@ from cyclopts import Parameter
 from neuralsde.cli.common import Seed, choose
 from neuralsde.cli.entry import function
 
-EXPERIMENTS = {"branching": "neuralsde.experiments.branching:reproduce"}
+EXPERIMENTS = {
+    "branching": "neuralsde.experiments.branching:reproduce",
+    "physics": "neuralsde.experiments.physics:reproduce",
+}
 
 
 def reproduce(

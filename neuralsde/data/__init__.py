@@ -10,8 +10,9 @@
     LastPart, SomeSeries, ...       the rules for that                                  (rules.py)
     embedded.weather                the data of the demo                                (embedded/)
 
-On the way: `files`, `arrays`, `cells`, `stamps`, `duration` and `long` read; `choose` and `clean` decide; `transforms`,
-`rounding` and `model_time` are the parts of the encoder; `windows` cuts rows into what a training step sees.
+On the way: `files`, `arrays`, `cells`, `labels`, `stamps`, `duration` and `long` read; `choose` and `clean` decide;
+`transforms`, `rounding` and `model_time` are the parts of the encoder; `windows` cuts rows into what a training step
+sees.
 """
 
 from neuralsde.data.clock import CALENDAR, Clock

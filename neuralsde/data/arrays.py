@@ -6,7 +6,7 @@ goes with it: (n,) once for all series, (S, n), a list, or None for row numbers.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,8 @@ class Table:
     values: tuple[str, ...] | None = None
     context: tuple[str, ...] = ()
     clock: Clock | None = None
+    static: tuple[str, ...] = ()
+    discrete: tuple[str, ...] = ()
 
 
 def arrays_to_table(
@@ -41,10 +43,13 @@ def arrays_to_table(
     ids: Sequence[Any] | None = None,
     columns: str | Iterable[str] | None = None,
     context_columns: str | Iterable[str] | None = None,
+    static: Mapping[str, Any] | None = None,
+    discrete: Mapping[str, Any] | None = None,
 ) -> Table:
     """Arrays as a `Table` with columns id, time, `columns`, `context_columns`; `InputError` when shapes disagree.
 
     Columns are called x0, x1, ... and covariates c0, c1, ... unless named; a single value column is called value.
+    static: {column: one entry a series}; discrete: {column: (n,) labels of one series, or one such array a series}.
     """
     many = _is_many(values)
     values = [_matrix(v, "values") for v in (values if many else [values])]
@@ -60,11 +65,36 @@ def arrays_to_table(
     data: dict[str, Any] = {} if ids is None else {"id": np.repeat(ids, [len(v) for v in values])}
     data["time"] = np.concatenate(times)
     stacked = np.concatenate([np.hstack([v, *context[k : k + 1]]) for k, v in enumerate(values)])
-    for name, column in zip((*value_names, *context_names), stacked.T, strict=True):
+    lengths = [len(v) for v in values]
+    named = [*zip((*value_names, *context_names), map(np.ascontiguousarray, stacked.T), strict=True)]
+    named += [(name, _each(name, given, lengths, many)) for name, given in (static or {}).items()]
+    named += [(name, _along(name, given, lengths, many)) for name, given in (discrete or {}).items()]
+    for name, column in named:
         if name in data:
             raise InputError(f"the column name {name!r} twice", "id and time are taken too", "a name of its own")
-        data[name] = np.ascontiguousarray(column)
-    return Table(pl.DataFrame(data), None if ids is None else "id", "time", value_names, context_names, clock)
+        data[name] = column
+    return Table(
+        pl.DataFrame(data), None if ids is None else "id", "time", value_names, context_names, clock,
+        tuple(static or ()), tuple(discrete or ()),
+    )  # fmt: skip
+
+
+def _each(name: str, given: Any, lengths: list[int], many: bool) -> pl.Series:
+    """One entry a series, in every row of it."""
+    entries = [given] if not many and np.ndim(given) == 0 else list(given)
+    if len(entries) != len(lengths):
+        raise InputError(f"{len(entries)} entries of {name!r} for {len(lengths)} series", "", "one for each series")
+    return pl.Series([entry for entry, n in zip(entries, lengths, strict=True) for _ in range(n)], strict=False)
+
+
+def _along(name: str, given: Any, lengths: list[int], many: bool) -> pl.Series:
+    """One label a row."""
+    parts = [list(part) for part in (given if many else [given])]
+    if [len(part) for part in parts] != lengths:
+        raise InputError(
+            f"{name!r} with {[len(part) for part in parts]} labels", f"the series have {lengths} rows", "as many"
+        )
+    return pl.Series([label for part in parts for label in part], strict=False)
 
 
 def _is_many(values: Any) -> bool:

@@ -10,6 +10,7 @@ import narwhals as nw
 from neuralsde.data.arrays import Table
 from neuralsde.data.cells import is_number_column, is_time_column
 from neuralsde.data.clock import CALENDAR
+from neuralsde.data.labels import labels_of, levels_of
 from neuralsde.data.layout import Layout, names
 from neuralsde.errors import InputError, closest
 
@@ -25,35 +26,41 @@ def choose(
     time: str | None,
     values: str | Iterable[str] | None,
     context: str | Iterable[str],
+    static: str | Iterable[str],
+    discrete: str | Iterable[str],
 ) -> tuple[Layout, list[str]]:
     """The layout that the options name, completed by what the table shows; and the notes on what was completed."""
     notes: list[str] = []
     id, time = id or table.id, time or table.time
     asked = (*table.context, *names(context))
-    for name in (id, time, *names(values)):
+    still, labelled = (*table.static, *names(static)), (*table.discrete, *names(discrete))
+    for name in (id, time, *names(values), *still, *labelled):
         if name is not None:
             _existing(frame, name)
     columns = tuple(_existing(frame, name, CALENDAR) for name in asked if name in frame.columns or name not in CALENDAR)
     calendar = tuple(name for name in asked if name in CALENDAR and name not in frame.columns)
     if time is None:
-        time = _guess_time(frame, {id, *names(values), *columns})
+        time = _guess_time(frame, {id, *names(values), *columns, *still, *labelled})
         notes.append(f"time column: {time}" if time else "no column of times: row numbers are used")
     chosen = names(values) or table.values
     if not chosen:
-        taken = {id, time, *columns}
+        taken = {id, time, *columns, *still, *labelled}
         chosen = tuple(n for n in frame.columns if n not in taken and is_number_column(frame[n]))
         if not chosen:
             raise InputError("a table without a column of numbers", expected="at least one column of values")
         other = [name for name in frame.columns if name not in taken and name not in chosen]
         unused = f"; not used: {', '.join(other)}" if other else ""
         notes.append(f"values: {', '.join(chosen)} (all columns of numbers{unused})")
-    _once([n for n in (id, time, *chosen, *columns, *calendar) if n is not None])
-    return Layout(id, time, chosen, columns, calendar), notes
+    _once([n for n in (id, time, *chosen, *columns, *calendar, *still, *labelled) if n is not None])
+    words = [name for name in still if not is_number_column(frame[name])]
+    levels = {name: levels_of(name, labels_of(frame[name])) for name in (*words, *labelled)}
+    return Layout(id, time, chosen, columns, calendar, static=still, discrete=labelled, levels=levels), notes
 
 
 def require(frame: Frame, layout: Layout, values: bool = True) -> None:
     """Refuse a table that lacks a column of the layout."""
-    needed = (layout.id, layout.time, *layout.context, *(layout.modelled if values else ()))
+    always = (layout.id, layout.time, *layout.context)
+    needed = (*always, *layout.static, *layout.discrete, *layout.modelled) if values else always
     missing = [name for name in needed if name is not None and name not in frame.columns]
     if missing:
         raise InputError(
@@ -86,4 +93,6 @@ def _guess_time(frame: Frame, taken: set[str | None]) -> str | None:
 def _once(used: list[str]) -> None:
     for name in used:
         if used.count(name) > 1:
-            raise InputError(f"the column {name!r} in two parts", expected="one of id, time, values, context each")
+            raise InputError(
+                f"the column {name!r} in two parts", expected="one of id, time, values, context, static, discrete each"
+            )

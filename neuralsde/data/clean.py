@@ -1,10 +1,11 @@
 """What may be wrong with a table, and what is done about it.
 
-Refused (`InputError`): duplicated times within a series; a column that is all missing or only constants; no series
-with two rows and a value. Repaired, with a note: unsorted times (sorted); values outside a plausible range or the
-declared support (missing); missing covariates (carried forward); series of one row (left out); constant columns (kept
-out of the model). Kept, with a note: values more than 25 robust s.d. from the median. Rows without any value stay:
-their times and covariates are known. A table for a run that is fitted already keeps its columns and short series.
+Refused (`InputError`): duplicated times within a series; a column that is all missing or only constants; a static
+column that changes in a series; no series with two rows and a value. Repaired, with a note: unsorted times (sorted);
+values outside a plausible range or the declared support (missing); missing covariates and labels (carried forward);
+series of one row (left out); constant columns (kept out of the model). Kept, with a note: values more than 25 robust
+s.d. from the median. Rows without any value stay: their times and covariates are known. A table for a run that is
+fitted already keeps its columns and short series.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from neuralsde.data.labels import labels_at, missing_code
 from neuralsde.data.layout import Layout
 from neuralsde.data.long import Long
 from neuralsde.data.trajectories import Series, Trajectories
@@ -23,9 +25,15 @@ OUTLIER = 25.0
 """Robust standard deviations from the median beyond which a value is pointed out."""
 
 
-def clean(long: Long, layout: Layout, notes: Iterable[str] = (), *, fitted: bool = False) -> Trajectories:
-    """Sorted, checked and repaired series of a table; `fitted` for the data of a run that exists already."""
-    notes = list(notes)
+def clean(
+    long: Long, layout: Layout, notes: Iterable[str] = (), *, fitted: bool = False, ahead: bool = False
+) -> Trajectories:
+    """Sorted, checked and repaired series of a table; `fitted` for the data of a run that exists already.
+
+    ahead: a table of the future, in which static and discrete covariates that it does not give stay NaN: what was
+           known before goes on.
+    """
+    notes = [*notes, *long.notes]
     long = _sorted(long, notes)
     _refuse_duplicates(long, layout)
     long = _within(long, layout, layout.plausible, "outside the plausible range", notes)
@@ -34,6 +42,8 @@ def clean(long: Long, layout: Layout, notes: Iterable[str] = (), *, fitted: bool
         _point_out_outliers(long, layout, notes)
         _refuse_all_missing(long, layout)
     long = _fill_context(long, layout, notes)
+    long = _fill_static(long, layout, notes, told=not fitted, ahead=ahead)
+    long = _fill_discrete(long, layout, notes, ahead=ahead)
     series = _split(long)
     constants = layout.constants
     if not fitted:
@@ -53,6 +63,9 @@ def clean(long: Long, layout: Layout, notes: Iterable[str] = (), *, fitted: bool
         support=ranges[0],
         plausible=ranges[1],
         notes=tuple(notes),
+        static=layout.static,
+        discrete=layout.discrete,
+        levels=dict(layout.levels),
     )
 
 
@@ -131,10 +144,8 @@ def _refuse_all_missing(long: Long, layout: Layout) -> None:
 
 def _fill_context(long: Long, layout: Layout, notes: list[str]) -> Long:
     """Missing covariates: the last one known of the series; before the first, the first; without any, the mean."""
-    if not np.isnan(long.context).any():
-        return long
     context = long.context.copy()
-    for name, column in zip(layout.context, context.T, strict=True):
+    for name, column in zip(layout.context, context.T, strict=False):
         missing = np.isnan(column)
         if missing.all():
             raise InputError(f"the covariate {name!r}", "all of its values are missing", "numbers", "leaving it out")
@@ -146,12 +157,73 @@ def _fill_context(long: Long, layout: Layout, notes: list[str]) -> Long:
     return replace(long, context=context)
 
 
-def _carried(column: np.ndarray, otherwise: float) -> np.ndarray:
+def _carried(column: np.ndarray, otherwise: float, before: float | None = None) -> np.ndarray:
+    """The last known entry; `before` the first one that, or `before` when it is given; `otherwise` without any."""
     known = np.flatnonzero(~np.isnan(column))
     if not len(known):
         return np.full_like(column, otherwise)
     last = np.searchsorted(known, np.arange(len(column)), side="right") - 1
-    return column[known[np.maximum(last, 0)]]
+    return np.where((last < 0) & (before is not None), before or 0.0, column[known[np.maximum(last, 0)]])
+
+
+def _fill_static(long: Long, layout: Layout, notes: list[str], *, told: bool, ahead: bool) -> Long:
+    """The one entry of each series in all its rows; without one the missing label, or the mean of the series."""
+    context = long.context.copy()
+    for name in layout.static:
+        column, levels = context[:, layout.covariates.index(name)], layout.levels.get(name)
+        empty = []
+        for rows in _slices(long):
+            seen = np.unique(column[rows][~np.isnan(column[rows])])
+            if len(seen) > 1:
+                raise _changes(long, layout, name, rows)
+            if not len(seen):
+                empty.append(rows)
+            column[rows] = seen[0] if len(seen) else np.nan
+        series = column[[rows.start for rows in _slices(long)]]
+        if ahead or not len(series):
+            continue
+        if np.isnan(series).all():
+            raise InputError(f"the static column {name!r}", "all of its cells are missing", hint="leaving it out")
+        otherwise = float(np.nanmean(series)) if levels is None else missing_code(levels)
+        for rows in empty:
+            column[rows] = otherwise
+        if empty:
+            what = "the mean of the others" if levels is None else "no label"
+            ids = _some([long.names[long.series[rows.start]] for rows in empty])
+            notes.append(f"{name}: missing in {len(empty)} series, taken as {what}: {ids}")
+        if told and len(np.unique(series)) == 1 and not empty:
+            notes.append(f"{name}: the same in every series, so nothing can be learned from it")
+    return replace(long, context=context)
+
+
+def _changes(long: Long, layout: Layout, name: str, rows: slice) -> InputError:
+    """A static column that has two entries in one series."""
+    column = long.context[rows, layout.covariates.index(name)]
+    known = np.flatnonzero(~np.isnan(column))
+    other = int(known[np.argmax(column[known] != column[known[0]])])
+    levels = layout.levels.get(name)
+    shown = labels_at(column, levels) if levels is not None else [f"{value:g}" for value in column]
+    places = [f"{shown[k]} ({long.where(rows.start + k)})" for k in (int(known[0]), other)]
+    return InputError(
+        f"the static column {name!r}",
+        f"it changes within a series: {places[0]}, {places[1]}",
+        "one entry for each series",
+        f"--discrete {name} for labels that change, --context {name} for numbers that are known ahead",
+    )
+
+
+def _fill_discrete(long: Long, layout: Layout, notes: list[str], *, ahead: bool) -> Long:
+    """The last label carried forward; before the first one the missing label."""
+    context = long.context.copy()
+    for name in layout.discrete:
+        column = context[:, layout.covariates.index(name)]
+        nothing = np.nan if ahead else missing_code(layout.levels[name])
+        missing = int(np.isnan(column).sum())
+        for rows in _slices(long) if missing else ():
+            column[rows] = _carried(column[rows], nothing, nothing)
+        if missing and not ahead:
+            notes.append(f"{name}: {missing} missing labels, the last one carried forward")
+    return replace(long, context=context)
 
 
 # -- series and columns ----------------------------------------------------------------------------------------------

@@ -3,16 +3,19 @@
 A value x becomes z = (T(x) - mean) / sd, with T a map of its support onto the real line (`transforms.py`) and the
 moments those of the fitted rows. A time becomes model time, in units of the typical gap (`model_time.py`).
 Missing values (THEORY 20): the last observed value is carried forward, with a mask and its age beside it.
+Covariates are context of the model: numbers in units of their s.d., labels as an indicator for each level that the
+fitted rows hold, calendar features as they are.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from neuralsde.data.clock import Clock
+from neuralsde.data.labels import labels_at
 from neuralsde.data.layout import Layout
 from neuralsde.data.model_time import time_unit, to_model_time
 from neuralsde.data.rounding import resolution
@@ -27,8 +30,8 @@ class Encoder:
     """The map between a table and a model; learned from the fitted rows, plain JSON in a run.
 
     `mean` and `sd` (d,) of the transformed values; `resolution` (d,) the rounding step q in data units, 0 when not
-    rounded; `tau` one unit of model time, in clock units; `context_mean` and `context_sd` (c,) of the covariates that
-    come from the table (calendar features stay as they are).
+    rounded; `tau` one unit of model time, in clock units; `context_mean` and `context_sd` (c,) of the covariates of the
+    table that are numbers; `levels` of those that are labels, as far as the fitted rows hold them.
     """
 
     columns: tuple[str, ...]
@@ -41,6 +44,7 @@ class Encoder:
     context_sd: tuple[float, ...]
     clock: Clock
     layout: Layout
+    levels: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     @classmethod
     def fit(cls, data: Trajectories) -> Encoder:
@@ -53,7 +57,9 @@ class Encoder:
             for name, column, step in zip(data.columns, present, steps, strict=True)
         )
         real = [transform.to_real(column) for transform, column in zip(transforms, present, strict=True)]
-        context = np.concatenate([s.context for s in data])
+        context = dict(zip(data.covariates, np.concatenate([s.context for s in data]).T, strict=True))
+        numbers = [column for name, column in context.items() if name not in data.levels]
+        seen = {name: np.unique(context[name]) for name in data.covariates if name in data.levels}
         return cls(
             columns=data.columns,
             transforms=transforms,
@@ -61,10 +67,11 @@ class Encoder:
             sd=tuple(_spread(column) for column in real),
             resolution=steps,
             tau=time_unit(data),
-            context_mean=tuple(context.mean(0).tolist()),
-            context_sd=tuple(_spread(column) for column in context.T),
+            context_mean=tuple(float(np.mean(column)) for column in numbers),
+            context_sd=tuple(_spread(column) for column in numbers),
             clock=data.clock,
             layout=Layout.of(data),
+            levels={name: tuple(data.levels[name][int(k)] for k in codes if k >= 0) for name, codes in seen.items()},
         )
 
     # -- sizes -------------------------------------------------------------------------------------------------------
@@ -84,8 +91,17 @@ class Encoder:
 
     @property
     def context_dim(self) -> int:
-        """Number of encoded covariates: those of the table, and two for each calendar feature."""
-        return len(self.context_mean) + 2 * len(self.calendar)
+        """Number of encoded covariates: numbers, one for each level of a label, two for each calendar feature."""
+        return len(self.context_mean) + sum(map(len, self.levels.values())) + 2 * len(self.calendar)
+
+    @property
+    def held(self) -> np.ndarray:
+        """Which of the encoded covariates (k,) are not known ahead: those of the discrete columns."""
+        first, places = len(self.context_mean), []
+        for name, levels in self.levels.items():
+            places += list(range(first, first + len(levels))) if name in self.layout.discrete else []
+            first += len(levels)
+        return np.array(places, np.int64)
 
     # -- values ------------------------------------------------------------------------------------------------------
 
@@ -139,13 +155,40 @@ class Encoder:
         later one before an earlier one: `context_at(times, history, future)`. Calendar features need none.
         """
         times = np.asarray(times, np.float64)
-        table = np.zeros((len(times), 0))
-        if self.layout.context:
-            if not known:
-                raise InputError("no rows with covariates", "the model needs " + ", ".join(self.layout.context))
-            table = (_hold(times, known) - np.array(self.context_mean)) / np.array(self.context_sd)
+        table = self._covariates(self.raw_context_at(times, *known))
         calendar = self.clock.features(times, self.calendar)
         return np.concatenate([table, calendar], axis=1).astype(np.float32)
+
+    def raw_context_at(self, times: np.ndarray, *known: Series) -> np.ndarray:
+        """Covariates of the table (n, c) at clock times (n,), in their own units, labels as codes; see `context_at`."""
+        if not self.layout.covariates:
+            return np.zeros((len(times), 0))
+        if not known:
+            raise InputError("no rows with covariates", "the model needs " + ", ".join(self.layout.covariates))
+        return _hold(np.asarray(times, np.float64), known)
+
+    def labels_at(self, times: np.ndarray, *known: Series) -> dict[str, list[str | None]]:
+        """The labels (n,) of every discrete column at clock times (n,), None where missing or unknown."""
+        layout = self.layout
+        if not layout.discrete:
+            return {}
+        raw = self.raw_context_at(times, *known)
+        place = {name: raw[:, k] for k, name in enumerate(layout.covariates)}
+        return {name: labels_at(place[name], layout.levels[name]) for name in layout.discrete}
+
+    def _covariates(self, raw: np.ndarray) -> np.ndarray:
+        """Covariates of the table (n, c) as the model reads them; an unknown or missing label is no level."""
+        place = {name: k for k, name in enumerate(self.layout.covariates)}
+        names = [name for name in place if name not in self.layout.levels]
+        numbers = raw[:, [place[name] for name in names]]
+        for name, column in zip(names, numbers.T, strict=True):
+            if np.isnan(column).any():
+                raise InputError(f"nothing for the covariate {name!r}", "the model reads it", "a number at every time")
+        parts = [(numbers - np.array(self.context_mean)) / np.array(self.context_sd)]
+        for name, levels in self.levels.items():
+            codes = np.array([self.layout.levels[name].index(level) for level in levels], np.float64)
+            parts.append((raw[:, [place[name]]] == codes).astype(np.float64))
+        return np.concatenate(parts, axis=1)
 
     # -- whole tables ------------------------------------------------------------------------------------------------
 
@@ -185,7 +228,14 @@ class Encoder:
         return gaps
 
     def _same_shape(self, data: Trajectories) -> None:
-        given, wanted = (data.columns, data.context_columns), (self.columns, self.layout.context)
+        given, wanted = (data.columns, data.covariates), (self.columns, self.layout.covariates)
+        labelled = (data.static, data.levels) == (self.layout.static, self.layout.levels)
+        if given == wanted and not labelled:
+            raise InputError(
+                f"a table with other labels in {', '.join(self.layout.levels) or 'its columns'}",
+                "a label is known by its place among those of the fitted table",
+                hint="reading it with the layout of the run, read(path, layout=run.layout)",
+            )
         if given != wanted:
             raise InputError(
                 "a table with the columns " + ", ".join((*given[0], *given[1])),
@@ -209,6 +259,7 @@ class Encoder:
             "context_sd": list(self.context_sd),
             "clock": self.clock.to_dict(),
             "layout": self.layout.to_dict(),
+            **({"levels": {name: list(levels) for name, levels in self.levels.items()}} if self.levels else {}),
         }
 
     @classmethod
@@ -224,6 +275,7 @@ class Encoder:
             context_sd=tuple(saved["context_sd"]),
             clock=Clock.from_dict(saved["clock"]),
             layout=Layout.from_dict(saved["layout"]),
+            levels={name: tuple(levels) for name, levels in saved.get("levels", {}).items()},
         )
 
 
@@ -233,8 +285,15 @@ def _spread(column: np.ndarray) -> float:
 
 
 def _hold(times: np.ndarray, known: tuple[Series, ...]) -> np.ndarray:
-    """Covariates (n, c) of the latest row at or before each time; of the first row before it."""
+    """Covariates (n, c) of the latest row at or before each time that gives them; of the first such row before it."""
     rows = np.concatenate([s.times for s in known])
     order = np.argsort(rows, kind="stable")
-    index = np.searchsorted(rows[order], times, side="right") - 1
-    return np.concatenate([s.context for s in known])[order[np.maximum(index, 0)]]
+    rows, given = rows[order], np.concatenate([s.context for s in known])[order]
+    there = ~np.isnan(given)
+    if there.all():
+        return given[np.maximum(np.searchsorted(rows, times, side="right") - 1, 0)]
+    found = np.full((len(times), given.shape[1]), np.nan)
+    for k in np.flatnonzero(there.any(0)):
+        index = np.searchsorted(rows[there[:, k]], times, side="right") - 1
+        found[:, k] = given[there[:, k], k][np.maximum(index, 0)]
+    return found

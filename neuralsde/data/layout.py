@@ -22,8 +22,10 @@ class Layout:
     """Names and ranges of the columns of a table.
 
     `values` are all value columns in table order, those that never change (`constants`) among them; `context` the
-    known covariates of the table and `calendar` those that the clock makes. `support` is the range that no sample
-    leaves, `plausible` the range outside which an entry counts as missing.
+    known covariates of the table and `calendar` those that the clock makes. `static` columns never change within a
+    series, `discrete` ones hold labels that change and are not known ahead; `levels` are the labels of the discrete
+    columns and of the static ones that are not numbers (`labels.py`). `support` is the range that no sample leaves,
+    `plausible` the range outside which an entry counts as missing.
     """
 
     id: str | None
@@ -34,6 +36,14 @@ class Layout:
     constants: dict[str, float] = field(default_factory=dict)
     support: dict[str, Range] = field(default_factory=dict)
     plausible: dict[str, Range] = field(default_factory=dict)
+    static: tuple[str, ...] = ()
+    discrete: tuple[str, ...] = ()
+    levels: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def covariates(self) -> tuple[str, ...]:
+        """The columns of `Series.context`, in their order."""
+        return (*self.context, *self.static, *self.discrete)
 
     @property
     def modelled(self) -> tuple[str, ...]:
@@ -52,9 +62,18 @@ class Layout:
             dict(data.constants),
             dict(data.support),
             dict(data.plausible),
+            data.static,
+            data.discrete,
+            dict(data.levels),
         )
 
     def to_dict(self) -> dict[str, Any]:
+        """Plain JSON; parts that a table does not have are left out, so that older runs keep their plan."""
+        labelled = {
+            "static": list(self.static),
+            "discrete": list(self.discrete),
+            "levels": {name: list(levels) for name, levels in self.levels.items()},
+        }
         return {
             "id": self.id,
             "time": self.time,
@@ -64,6 +83,7 @@ class Layout:
             "constants": dict(self.constants),
             "support": {name: [_finite(bound) for bound in bounds] for name, bounds in self.support.items()},
             "plausible": {name: [_finite(bound) for bound in bounds] for name, bounds in self.plausible.items()},
+            **{name: part for name, part in labelled.items() if part},
         }
 
     @classmethod
@@ -77,6 +97,9 @@ class Layout:
             dict(saved["constants"]),
             _ranges(saved["support"]),
             _ranges(saved["plausible"]),
+            tuple(saved.get("static", ())),
+            tuple(saved.get("discrete", ())),
+            {name: tuple(levels) for name, levels in saved.get("levels", {}).items()},
         )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from neuralsde.data.cells import as_numbers, as_text, as_times
 from neuralsde.data.clock import Clock
+from neuralsde.data.labels import codes_of, labels_of
 from neuralsde.data.layout import Layout
 from neuralsde.errors import InputError
 
@@ -17,7 +18,8 @@ from neuralsde.errors import InputError
 @dataclass(frozen=True)
 class Long:
     """Rows of all series. `names` of the series in the order of their first row, `series (n,)` an index into them,
-    `times (n,)`, `values (n, d)` and `context (n, c)` float64 with NaN for missing, `row (n,)` counted from 1.
+    `times (n,)`, `values (n, d)` and `context (n, c)` float64 with NaN for missing, `row (n,)` counted from 1; `notes`
+    says which labels were not understood.
     """
 
     names: tuple[str, ...]
@@ -27,6 +29,7 @@ class Long:
     context: np.ndarray
     row: np.ndarray
     clock: Clock
+    notes: tuple[str, ...] = ()
 
     def where(self, row: int) -> str:
         """A row in words: its series and its time."""
@@ -37,7 +40,8 @@ class Long:
 def read_long(frame: nw.DataFrame[Any], layout: Layout, clock: Clock | None = None, *, values: bool = True) -> Long:
     """Read the columns that the layout names; `InputError` for a cell that cannot be read or a missing id or time.
 
-    With a `clock` the column of times holds its numbers; otherwise the column says what it is.
+    With a `clock` the column of times holds its numbers; otherwise the column says what it is. Without `values` the
+    table is one of the future: columns of values are not read, and static and discrete ones only where they are there.
     """
     names, series = _series(frame, layout.id)
     times, found = _times(frame, layout.time, series)
@@ -45,15 +49,35 @@ def read_long(frame: nw.DataFrame[Any], layout: Layout, clock: Clock | None = No
     if layout.calendar:
         clock.features(times[:0], layout.calendar)  # refuses plain numbers
     columns = layout.modelled
+    context, notes = _covariates(frame, layout)
     return Long(
         names,
         series,
         times,
         _matrix(frame, columns) if values else np.full((len(frame), len(columns)), np.nan),
-        _matrix(frame, layout.context),
+        context,
         np.arange(1, len(frame) + 1),
         clock,
+        notes,
     )
+
+
+def _covariates(frame: nw.DataFrame[Any], layout: Layout) -> tuple[np.ndarray, tuple[str, ...]]:
+    """All covariates (n, c), labels as codes, NaN for a column that is not there; and what was not understood."""
+    parts, notes = [np.zeros((len(frame), 0))], []
+    for name in layout.covariates:
+        if name not in frame.columns:
+            parts.append(np.full((len(frame), 1), np.nan))
+        elif name in layout.levels:
+            labels, levels = labels_of(frame[name]), layout.levels[name]
+            new = list(dict.fromkeys(each for each in labels if each is not None and each not in levels))
+            if new:
+                listed = ", ".join(new[:3]) + (f" and {len(new) - 3} more" if len(new) > 3 else "")
+                notes.append(f"{name}: labels that the run has never seen, read as none of those it knows: {listed}")
+            parts.append(codes_of(labels, levels)[:, None])
+        else:
+            parts.append(_matrix(frame, (name,)))
+    return np.concatenate(parts, axis=1), tuple(notes)
 
 
 def _matrix(frame: nw.DataFrame[Any], columns: tuple[str, ...]) -> np.ndarray:

@@ -37,6 +37,8 @@ def read(
     positive: Names = (),
     bounded: Ranges | None = None,
     plausible: Ranges | None = None,
+    static: Names = (),
+    discrete: Names = (),
     layout: Layout | None = None,
 ) -> Trajectories:
     """Sequences from a .csv, .csv.gz, .tsv, .parquet or .npz file.
@@ -48,11 +50,14 @@ def read(
                "day-of-year", "month-of-year").
     positive:  columns that are never negative;  bounded: {column: (lo, hi)}.  No sample breaks either.
     plausible: {column: (lo, hi)}; entries outside are taken as missing.
+    static:    covariates that never change within a series, numbers or text: known ahead by nature.
+    discrete:  columns of a few labels (0/1, codes, words) that change and are not known ahead: an input of the model
+               that is never simulated; it keeps its last label unless a table of the future gives it.
     layout:    the layout of a run, instead of all the options above.
 
     Raises `InputError` for everything that cannot be read as meant (see `clean.py`). NPZ layout: `files.py`.
     """
-    options = (id, time, values, context, positive, bounded, plausible)
+    options = (id, time, values, context, positive, bounded, plausible, static, discrete)
     return replace(_assemble(open_table(path), options, layout), source=str(Path(path).resolve()))
 
 
@@ -66,10 +71,12 @@ def from_frame(
     positive: Names = (),
     bounded: Ranges | None = None,
     plausible: Ranges | None = None,
+    static: Names = (),
+    discrete: Names = (),
     layout: Layout | None = None,
 ) -> Trajectories:
     """Sequences from a data frame of pandas, polars, pyarrow, or any other that narwhals knows; options as `read`."""
-    return _assemble(Table(frame), (id, time, values, context, positive, bounded, plausible), layout)
+    return _assemble(Table(frame), (id, time, values, context, positive, bounded, plausible, static, discrete), layout)
 
 
 def from_arrays(
@@ -84,6 +91,8 @@ def from_arrays(
     positive: Names = (),
     bounded: Ranges | None = None,
     plausible: Ranges | None = None,
+    static: Mapping[str, Any] | None = None,
+    discrete: Mapping[str, Any] | None = None,
     layout: Layout | None = None,
 ) -> Trajectories:
     """Sequences from arrays.
@@ -91,21 +100,30 @@ def from_arrays(
     values: (n,) or (n, d) for one series; a list of such, or (S, n, d), for several. NaN where missing.
     times:  (n,), (S, n) or a list, to match; numbers, datetime64 or ISO text; None for row numbers.
     context: known covariates, shaped like `values`.  ids: one name a series.  calendar: see `context` of `read`.
+    static: {column: one number or text a series}.  discrete: {column: labels, an array (n,) or one a series}.
     """
-    table = arrays_to_table(times, values, context=context, ids=ids, columns=columns, context_columns=context_columns)
-    return _assemble(table, (None, None, None, calendar, positive, bounded, plausible), layout)
+    table = arrays_to_table(
+        times, values, context=context, ids=ids, columns=columns, context_columns=context_columns, static=static,
+        discrete=discrete,
+    )  # fmt: skip
+    return _assemble(table, (None, None, None, calendar, positive, bounded, plausible, (), ()), layout)
 
 
 def future(source: str | Path | Any, layout: Layout) -> Trajectories:
-    """Known future covariates for a run: a table with its id, time and context columns; all values NaN."""
-    if not layout.context:
+    """Known future covariates for a run: a table with its id, time and context columns; all values NaN.
+
+    Discrete columns may be among them; those that are not keep their last label. Static ones need not come again.
+    """
+    if not layout.covariates:
         raise InputError("a table of future covariates", "the run was fitted without covariates from the table", "none")
     table = open_table(source) if isinstance(source, str | Path) else Table(source)
     frame = _eager(table.frame)
     if layout.time is None:
         raise InputError("future covariates by row number", "the run was fitted without a column of times", "times")
     require(frame, layout, values=False)
-    return clean(read_long(frame, layout, table.clock, values=False), layout, fitted=True)
+    if not any(name in frame.columns for name in layout.covariates):
+        raise InputError("a future without covariates", "nothing in it is an input of the run", layout.covariates[0])
+    return clean(read_long(frame, layout, table.clock, values=False), layout, fitted=True, ahead=True)
 
 
 def _assemble(table: Table, options: tuple[Any, ...], layout: Layout | None) -> Trajectories:
@@ -115,13 +133,13 @@ def _assemble(table: Table, options: tuple[Any, ...], layout: Layout | None) -> 
             raise InputError("a layout together with other options", expected="one of the two")
         require(frame, layout)
         return clean(read_long(frame, layout, table.clock), layout, fitted=True)
-    id, time, values, context, positive, bounded, plausible = options
-    layout, notes = choose(frame, table, id, time, values, context)
-    support = declared_support(positive, bounded, layout.values)
-    layout = Layout(
-        layout.id, layout.time, layout.values, layout.context, layout.calendar,
-        support=support, plausible=declared_ranges(plausible, layout.values, "plausible"),
-    )  # fmt: skip
+    id, time, values, context, positive, bounded, plausible, static, discrete = options
+    layout, notes = choose(frame, table, id, time, values, context, static, discrete)
+    layout = replace(
+        layout,
+        support=declared_support(positive, bounded, layout.values),
+        plausible=declared_ranges(plausible, layout.values, "plausible"),
+    )
     return clean(read_long(frame, layout, table.clock), layout, notes)
 
 

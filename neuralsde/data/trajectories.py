@@ -19,7 +19,10 @@ from neuralsde.data.clock import Clock
 
 @dataclass(frozen=True)
 class Series:
-    """One sequence: `times (n,)`, `values (n, d)` with NaN for missing, `context (n, c)` without NaN; float64."""
+    """One sequence: `times (n,)`, `values (n, d)` with NaN for missing, `context (n, c)` without NaN; float64.
+
+    The columns of `context` are `Trajectories.covariates`; labels stand there as their codes (`labels.py`).
+    """
 
     id: str
     times: np.ndarray
@@ -39,7 +42,9 @@ class Trajectories:
     """Sequences with the names of their columns.
 
     `columns` are the d modelled values, `context_columns` the c known covariates that come from the table,
-    `calendar` the features that the clock makes from a time ("hour-of-day", ...; see `clock.py`). `constants` are
+    `calendar` the features that the clock makes from a time ("hour-of-day", ...; see `clock.py`). `static` covariates
+    never change within a series; `discrete` ones are labels that change and are not known ahead; `levels` holds the
+    labels of each column that has them. `constants` are
     columns that never change: carried through to every output, kept out of the model. `support` holds the
     declared range of a column, (0, inf) for a positive one, (lo, hi) for a bounded one; `plausible` the range outside
     which an entry was taken as missing. `notes` says in plain words what reading changed;
@@ -58,12 +63,20 @@ class Trajectories:
     plausible: dict[str, tuple[float, float]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     source: str = ""
+    static: tuple[str, ...] = ()
+    discrete: tuple[str, ...] = ()
+    levels: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.series)
 
     def __iter__(self) -> Iterator[Series]:
         return iter(self.series)
+
+    @property
+    def covariates(self) -> tuple[str, ...]:
+        """The columns of `Series.context`: known covariates, static ones, discrete ones."""
+        return (*self.context_columns, *self.static, *self.discrete)
 
     @property
     def n_rows(self) -> int:
@@ -77,6 +90,8 @@ class Trajectories:
     def fingerprint(self) -> str:
         """SHA-256 over names, times, values and context: says whether two tables are the same data."""
         digest = hashlib.sha256(repr((self.columns, self.context_columns, self.calendar)).encode())
+        if self.static or self.discrete:
+            digest.update(repr((self.static, self.discrete, sorted(self.levels.items()))).encode())
         for s in self.series:
             digest.update(s.id.encode())
             for array in (s.times, s.values, s.context):

@@ -2,6 +2,7 @@
 
     Identity          z = x                            x = z
     Positive(s)       z = s log(e^(x/s) - 1)           x = s log(1 + e^(z/s))     [0, inf)
+    Logarithm         z = log x                        x = e^z                    (0, inf), where a model asks for it
     Rectified         z = x                            x = max(z, 0)              [0, inf), 0 with a probability
     Bounded(lo, hi)   z = (hi-lo)/4 log(u / (1-u))     u = (x-lo)/(hi-lo)         [lo, hi]
 
@@ -77,6 +78,27 @@ class Positive:
 
 
 @dataclass(frozen=True)
+class Logarithm:
+    """(0, inf) by the logarithm, the coordinates of a stated SDE in logs; no value at or below 0 has an image."""
+
+    def to_real(self, x: np.ndarray) -> np.ndarray:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.log(np.asarray(x, np.float64))
+
+    def edge(self, x: np.ndarray) -> np.ndarray:
+        return self.to_real(np.maximum(x, 0.0))
+
+    def to_data(self, z: np.ndarray) -> np.ndarray:
+        return np.exp(np.asarray(z, np.float64))
+
+    def log_slope(self, x: np.ndarray) -> np.ndarray:
+        return -self.to_real(x)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"kind": "logarithm"}
+
+
+@dataclass(frozen=True)
 class Rectified:
     """[0, inf) with a probability of its own for 0, as calm has in a column of wind speeds: z < 0 is read as 0."""
 
@@ -141,10 +163,11 @@ def _softplus(z: np.ndarray) -> np.ndarray:
     return np.maximum(z, 0.0) + np.log1p(np.exp(-np.abs(z)))
 
 
-Transform = Identity | Positive | Rectified | Bounded
+Transform = Identity | Positive | Logarithm | Rectified | Bounded
 _KINDS: dict[str, type[Transform]] = {
     "identity": Identity,
     "positive": Positive,
+    "logarithm": Logarithm,
     "rectified": Rectified,
     "bounded": Bounded,
 }

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from neuralsde.evaluate.bootstrap import Estimate
+from neuralsde.evaluate.diagnostics import Diagnostics
 from neuralsde.evaluate.scores import Floats
 
 Real = float | int
@@ -154,7 +155,8 @@ class VectorField:
 class ReportContent:
     """Everything on the page. `model` is the name of the method that the scores put first (bold when best).
 
-    `picked` says how the windows of the fans were chosen; `missing` why there is nothing held out to show.
+    `picked` says how the windows of the fans were chosen; `missing` why there is nothing held out to show. `leads` are
+    the leads of the scores in steps, in the order in which they come.
     """
 
     title: str
@@ -178,3 +180,5 @@ class ReportContent:
     footer: str = ""
     picked: str = ""
     missing: str = ""
+    leads: tuple[float, ...] = ()
+    diagnostics: Diagnostics | None = None

@@ -6,7 +6,7 @@ Legends and titles belong to the page.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, MaxNLocator, MultipleLocator, NullLocator
 
 from neuralsde.evaluate.content import Coverage, Fan, Paths, Score, Training, VectorField
+from neuralsde.evaluate.diagnostics import ColumnDiagnosis
 from neuralsde.evaluate.scores import Floats
 from neuralsde.evaluate.style import ACCENT, BAND_INNER, BAND_OUTER, FAINT, INK, MUTED, PAPER, axes, figure
 
@@ -146,6 +147,49 @@ def coverage_dots(rows: Sequence[Coverage], columns: Sequence[str], limits: tupl
     return fig
 
 
+def score_curves(rows: Sequence[Score], at: Mapping[str, float], methods: Sequence[str], model: str) -> Figure:
+    """Scores of one column against the lead, `at[lead]` its place: the model with its interval, the baselines thin."""
+    fig = figure(300, 190)
+    ax = axes(fig, left=42, right=10, bottom=22)
+    for j, method in enumerate(name for name in methods if name != model):
+        mine = [row for row in rows if row.method == method]
+        ends = [at[row.lead] for row in mine], [float(row.value) for row in mine]
+        ax.plot(*ends, color=FAINT, linewidth=1.1)
+        ax.plot(
+            ends[0][-1:], ends[1][-1:], _MARKERS[j % len(_MARKERS)], color=PAPER, markeredgecolor=MUTED, markersize=5
+        )
+    _curve(ax, [row for row in rows if row.method == model], at)
+    ax.set_ylim(bottom=0.0)
+    return fig
+
+
+def coverage_curves(rows: Sequence[Coverage], at: Mapping[str, float], limits: tuple[float, float]) -> Figure:
+    """Coverage of one column against the lead, a line with its interval for each level, which is dashed."""
+    fig = figure(300, 190)
+    ax = axes(fig, left=40, right=10, bottom=22)
+    for level in sorted({row.level for row in rows}):
+        ax.axhline(level / 100, color=FAINT, linewidth=0.9, dashes=(3, 3))
+        _curve(ax, [row for row in rows if row.level == level], at)
+    ax.set_ylim(limits[0], min(limits[1], 1.02))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{100 * x:.0f}%"))
+    return fig
+
+
+def correlogram(column: ColumnDiagnosis) -> Figure:
+    """Autocorrelation of residuals as stems over the lags, on the band of a model that is right."""
+    fig = figure(290, 130)
+    ax = axes(fig, left=40, right=10, bottom=22, ticks=3)
+    lags = np.arange(1, len(column.correlation) + 1)
+    ax.fill_between(lags, -column.band, column.band, color=BAND_OUTER, linewidth=0)
+    ax.axhline(0.0, color=FAINT, linewidth=0.9)
+    ax.vlines(lags, 0.0, column.correlation, color=ACCENT, linewidth=1.6)
+    ax.plot(lags, column.correlation, "o", color=ACCENT, markersize=4)
+    reach = 1.15 * max(float(np.abs(column.correlation).max()), float(column.band.max()), 0.1)
+    ax.set_ylim(-reach, reach)
+    ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    return fig
+
+
 def coverage_limits(rows: Sequence[Coverage]) -> tuple[float, float]:
     """One horizontal range for the panels of all leads, so that they compare."""
     ends = [float(end) for row in rows for end in (row.low, row.high, row.value, row.level / 100) if np.isfinite(end)]
@@ -209,6 +253,14 @@ def vector_field(field: VectorField, names: Sequence[str]) -> Figure:
 
 
 # -- parts --------------------------------------------------------------------------------------------------------
+
+
+def _curve(ax: Axes, rows: Sequence[Score] | Sequence[Coverage], at: Mapping[str, float]) -> None:
+    """Values over the lead in the accent, their interval as a band."""
+    x = np.array([at[row.lead] for row in rows])
+    low, high, value = (np.array([getattr(row, end) for row in rows], np.float64) for end in ("low", "high", "value"))
+    ax.fill_between(x, low, high, color=BAND_INNER, alpha=0.6, linewidth=0)
+    ax.plot(x, value, color=ACCENT, linewidth=1.7)
 
 
 def _truth(ax: Axes, times: Floats, values: Floats) -> None:

@@ -17,11 +17,13 @@ import numpy as np
 
 from neuralsde.evaluate import sections
 from neuralsde.evaluate.content import KeyFigure, ReportContent, Score
+from neuralsde.evaluate.sections_diagnostics import diagnostics
 
 _SECTIONS: tuple[tuple[str, str, Callable[[ReportContent], str]], ...] = (
     ("forecasts", "Forecasts", sections.forecasts),
     ("scores", "Scores", sections.scores),
     ("calibration", "Calibration", sections.calibration),
+    ("diagnostics", "Diagnostics", diagnostics),
     ("paths", "Sample paths", sections.paths),
     ("field", "Vector field", sections.vector_field),
     ("training", "Training", sections.training),

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import log_ndtr, logsumexp, ndtr, ndtri
+from scipy.special import gammaln, log_ndtr, logsumexp, ndtr, ndtri, stdtr
 
 from neuralsde.errors import InputError
 
@@ -92,17 +92,24 @@ def energy_score(samples: Numbers, truth: Numbers, scale: Numbers = 1.0) -> Floa
 # -- likelihood ---------------------------------------------------------------------------------------------------
 
 
-def log_probability(lower: Numbers, upper: Numbers, mean: Numbers, sd: Numbers) -> Floats:
+def log_probability(lower: Numbers, upper: Numbers, mean: Numbers, sd: Numbers, dof: Numbers | None = None) -> Floats:
     """Log P(lower < X < upper) for X ~ N(mean, sd^2); the ends broadcast and may be infinite.
 
-    Use this one when the cell's ends went through a transform; `log_interval` when they did not.
+    dof: X is of Student's law of scale sd with so many degrees of freedom. Use this one when the cell's ends went
+    through a transform; `log_interval` when they did not.
     """
     s, m = _positive_sd(sd), np.asarray(mean, np.float64)
     a, b = (np.asarray(lower, np.float64) - m) / s, (np.asarray(upper, np.float64) - m) / s
     if np.any(a >= b):
         raise InputError("a cell whose upper end is not above its lower end", expected="lower < upper")
-    with np.errstate(invalid="ignore"):
-        return _log_cell(a, b, 0.5 * (a + b), b - a)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        centre, width = 0.5 * (a + b), b - a
+        if dof is None:
+            return _log_cell(a, b, centre, width)
+        narrow = log_density(centre, 0.0, 1.0, dof) + np.log(width)
+        a, b = (_as_normal(end, dof) for end in (a, b))
+        wide = _log_cell(a, b, 0.5 * (a + b), b - a)
+        return np.where(width < _NARROW * np.maximum(1.0, np.abs(centre)), narrow, wide)
 
 
 def _log_cell(a: Floats | float, b: Floats | float, centre: Floats | float, width: Floats | float) -> Floats:
@@ -117,11 +124,20 @@ def _log_cell(a: Floats | float, b: Floats | float, centre: Floats | float, widt
         return np.where(width * np.maximum(1.0, np.abs(centre)) < _NARROW, narrow, wide)
 
 
-def log_density(truth: Numbers, mean: Numbers, sd: Numbers) -> Floats:
-    """Log N(truth; mean, sd^2)."""
+def log_density(truth: Numbers, mean: Numbers, sd: Numbers, dof: Numbers | None = None) -> Floats:
+    """Log N(truth; mean, sd^2), or of Student's law of scale sd with `dof` degrees of freedom."""
     s = _positive_sd(sd)
     z = (np.asarray(truth, np.float64) - np.asarray(mean, np.float64)) / s
-    return np.asarray(-0.5 * z**2 - np.log(s) - _LOG_SQRT_TAU)
+    if dof is None:
+        return np.asarray(-0.5 * z**2 - np.log(s) - _LOG_SQRT_TAU)
+    v = np.asarray(dof, np.float64)
+    norm = gammaln((v + 1) / 2) - gammaln(v / 2) - 0.5 * np.log(np.pi * v)
+    return np.asarray(norm - (v + 1) / 2 * np.log1p(z**2 / v) - np.log(s))
+
+
+def _as_normal(z: Floats, dof: Numbers) -> Floats:
+    """Where a standard normal has the probability on either side that Student's law has at z."""
+    return np.asarray(-np.sign(z) * ndtri(stdtr(np.asarray(dof, np.float64), -np.abs(z))))
 
 
 def log_interval(truth: Numbers, mean: Numbers, sd: Numbers, q: Numbers = 0.0) -> Floats:

@@ -180,7 +180,9 @@ def one_step(run: Run, table: Trajectories) -> tuple[float, int, np.ndarray]:
 @eqx.filter_jit
 def _losses(model: SequenceSDE, table: Table, start: Array) -> tuple[Array, Array, Array]:
     def one(row: Array) -> tuple[Array, Array, Array]:
-        losses = transition_losses(model, table.transition(row, model.config.past), Running.first(model.walk), None)
+        losses = transition_losses(
+            model, table.transition(row, model.config.past), Running.first(jnp.asarray(model.walk)), None
+        )
         return losses.nats, losses.squared, losses.seen
 
     return jax.vmap(one)(start)

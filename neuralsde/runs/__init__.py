@@ -2,7 +2,7 @@
 
 fit      a table becomes a run                      (fit.py)
 load     a folder becomes a run                     (run.py)
-Run      forecast, sample, impute, score, report    (run.py)
+Run      forecast, sample, impute, score, diagnose, report    (run.py)
 """
 
 from neuralsde.runs.fit import fit

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from neuralsde.data import Split, Trajectories
-from neuralsde.errors import RunFailed
+from neuralsde.errors import InputError, RunFailed
 from neuralsde.evaluate.content import ReportContent, Score
 from neuralsde.evaluate.report import write_report
 from neuralsde.models.sequence_sde import SequenceSDE
@@ -21,6 +21,7 @@ from neuralsde.runs.folder import RunFolder
 from neuralsde.runs.plan import Plan
 from neuralsde.runs.report_field import vector_field
 from neuralsde.runs.report_windows import Pictures, Scene, draw
+from neuralsde.tasks.diagnose import diagnose
 from neuralsde.tasks.score import DEFAULT_LEADS, MODEL, Scores
 
 Metrics = Sequence[Mapping[str, Any]]
@@ -61,6 +62,12 @@ def content_of(
     folder:  gives the versions, the time and the kept step of the training.
     """
     fitted = plan.fitted(model)
+    diagnostics = None
+    if data is not None:
+        try:
+            diagnostics = diagnose(fitted, data, plan.rule, seed=seed)
+        except InputError:  # a table without one transition: everything else on the page says so
+            diagnostics = None
     split = None if data is None else Split.of(data, plan.rule)
     pictures = Pictures()
     if split is not None:
@@ -90,6 +97,8 @@ def content_of(
         footer=facts.footer(folder),
         picked="The windows were picked by their place in time, not by how well they went.",
         missing=missing,
+        leads=tuple(float(lead) for lead in scores.leads) if scores else (),
+        diagnostics=diagnostics,
     )
 
 

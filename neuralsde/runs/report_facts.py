@@ -107,6 +107,8 @@ def _data(plan: Plan, split: Split | None) -> dict[str, str]:
         "Time": "" if data is None else _period(data),
         "Columns": _some(encoder.columns),
         "Covariates": _some((*layout.context, *layout.calendar)) or "none",
+        "Static": _some(layout.static),
+        "Discrete": _some(f"{name}: {', '.join(layout.levels[name])}" for name in layout.discrete),
         "Never outside": _some(ranges),
         "Constant": _some(f"{name} = {value:g}" for name, value in encoder.constants.items()),
         "Missing": "" if data is None else _missing(data),

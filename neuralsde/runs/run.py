@@ -6,17 +6,22 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import polars as pl
 
 from neuralsde.data import Layout, Trajectories, future, read
 from neuralsde.errors import InputError
+from neuralsde.evaluate.diagnostics import Diagnostics
+from neuralsde.models.physics import Physics
 from neuralsde.models.sequence_sde import SequenceSDE
 from neuralsde.runs.folder import RunFolder
+from neuralsde.runs.physics import PhysicsRun, load_physics
+from neuralsde.runs.physics.run import NAME as PHYSICS
 from neuralsde.runs.plan import Plan
 from neuralsde.runs.report import report
+from neuralsde.tasks.diagnose import diagnose
 from neuralsde.tasks.fitted import Fitted
 from neuralsde.tasks.forecast import forecast
 from neuralsde.tasks.impute import impute
@@ -150,6 +155,10 @@ class Run:
             levels=levels, n=n, seed=seed,
         )  # fmt: skip
 
+    def diagnose(self, data: Trajectories | None = None, *, part: str = "held-out", seed: int = 0) -> Diagnostics:
+        """What the model gets wrong on rows it has not seen, `.warnings` in plain sentences; see `tasks.diagnose`."""
+        return diagnose(self.fitted, self._fitted_data(), self.plan.rule, self._other(data), part=part, seed=seed)
+
     def report(self, *, scores: Scores | None = None, seed: int = 0) -> Path:
         """Write report.html into the run folder; what cannot be shown (no table, nothing held out) is said in it."""
         if self.folder is None:
@@ -192,14 +201,25 @@ class Run:
         return data
 
 
-def load(path: str | Path, *, data: Trajectories | None = None) -> Run:
-    """The run in a folder. Raises InputError for a folder that is not one, an unfinished run, or broken weights."""
+@overload
+def load(path: str | Path, *, model: None = None, data: Trajectories | None = None) -> Run: ...
+@overload
+def load(path: str | Path, *, model: Physics, data: Trajectories | None = None) -> PhysicsRun: ...
+def load(path: str | Path, *, model: Physics | None = None, data: Trajectories | None = None) -> Run | PhysicsRun:
+    """The run in a folder; that of a stated SDE needs its `model=Physics(...)` again, which no folder can hold.
+
+    Raises InputError for a folder that is not a run, an unfinished run, or broken weights.
+    """
     folder = RunFolder.open(path)
+    if folder.config["model"]["name"] == PHYSICS:
+        return load_physics(folder, model, data)
+    if model is not None:
+        raise InputError(f"model=Physics(...) for the run {path}", "it is no run of a stated SDE", hint="load(folder)")
     plan = Plan.from_dict(folder.config)
     folder.summary()
-    model = load_model(folder.weights_path, plan.model())
+    fitted = load_model(folder.weights_path, plan.model())
     lines = folder.metrics_path.read_text().splitlines() if folder.metrics_path.is_file() else []
-    return Run(plan, model, folder, data, tuple(json.loads(line) for line in lines))
+    return Run(plan, fitted, folder, data, tuple(json.loads(line) for line in lines))
 
 
 def _future(source: Any, layout: Layout) -> Trajectories | None:

@@ -23,6 +23,8 @@ Closed forms (exact)
     condition         a joint Gaussian given some of its entries
 Paths given observations (bridge)
     conditional_paths, ConditionalPaths     guided proposals with exact importance weights for a Gaussian kernel
+How likely a transition is (likelihood)
+    transition_log_density, TransitionDensity         over a long gap, under m Euler steps, by simulated likelihood
 """
 
 import importlib
@@ -55,6 +57,7 @@ from neuralsde.sde.gradients import (
     Gradient,
     Reversible,
 )
+from neuralsde.sde.likelihood import TransitionDensity, transition_log_density
 from neuralsde.sde.methods import (
     METHODS,
     RI6,
@@ -140,6 +143,7 @@ __all__ = [
     "Stop",
     "Stratonovich",
     "TamedEuler",
+    "TransitionDensity",
     "WellPosedness",
     "brownian_tree",
     "condition",
@@ -151,6 +155,7 @@ __all__ = [
     "subdivide",
     "time_reversal",
     "to_diffrax",
+    "transition_log_density",
     "wellposedness",
 ]
 

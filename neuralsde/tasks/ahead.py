@@ -85,6 +85,8 @@ def paths_ahead(
     told:  whether their discrete columns may be read after the origin (the user has given them), or keep the label
            that they have there.
     """
+    if fitted.paths is not None:
+        return fitted.paths(rows, origins, targets, n=n, seed=seed, substeps=substeps)
     steps = grid(targets)
     context = _context(fitted, rows, origins, steps, known)
     if not told:

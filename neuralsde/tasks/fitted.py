@@ -1,14 +1,14 @@
-"""A fitted sequence SDE with what is needed to use it on data in their own units."""
+"""A fitted model with what is needed to use it on data in their own units."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from neuralsde.data import Encoder, Rows
-from neuralsde.models.sequence_sde import SequenceSDE
 
 
 @dataclass(frozen=True)
@@ -35,16 +35,21 @@ class GapLaw:
 
 @dataclass(frozen=True)
 class Fitted:
-    """Model, encoder and gap law."""
+    """Model, encoder and gap law.
 
-    model: SequenceSDE
+    model: a `SequenceSDE`; any other with `paths`, which then draws the `tasks.ahead.Ahead` that forecasts and scores
+           are made of: `(rows, origins, targets, *, n, seed, substeps)` as in `tasks.ahead.paths_ahead`.
+    """
+
+    model: Any
     encoder: Encoder
     law: GapLaw
+    paths: Callable[..., Any] | None = None
 
     @property
     def history(self) -> int:
         """Rows before the present that the coefficients read, and that a baseline is given."""
-        return self.model.config.history
+        return 0 if self.paths else self.model.config.history
 
     @property
     def past(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from neuralsde.data import Clock, Series, Trajectories
+from neuralsde.data.labels import number_of
 from neuralsde.errors import InputError
 from neuralsde.evaluate.scores import quantiles
 from neuralsde.tasks.ahead import paths_ahead
@@ -36,6 +37,9 @@ def forecast(
     times:   explicit times after the end of every series, written as in the table.
     future:  known covariates after the end, from `data.future`; without it the last known ones go on.
 
+    Discrete columns have rows too: in `label` what they hold, the last label unless `future` gives one, and that as a
+    number, with a spread of zero, where it is one.
+
     Raises InputError for a horizon below one step, times that are not after the end, levels outside (0, 100).
     """
     percents = checked_levels(levels)
@@ -45,11 +49,16 @@ def forecast(
     last = rows.start[1:] - 1
     ends = [fitted.encoder.model_time(ts, s.times[0]) for ts, s in zip(targets, data, strict=True)]
     span = np.stack([end - rows.time[row] for end, row in zip(ends, last, strict=True)])
+    _require_labels(fitted, future)
     known = [[*_later(future, s.id), s] for s in data]
-    ahead = paths_ahead(fitted, rows, last, span, known, n=n, seed=seed, substeps=substeps)
+    ahead = paths_ahead(fitted, rows, last, span, known, n=n, seed=seed, substeps=substeps, told=True)
     samples = fitted.encoder.decode(ahead.states)
     summaries = [Summary.of(samples[i], percents) for i in range(len(data))]
-    parts = [long_table(fitted, data.clock, s.id, ts, one) for s, ts, one in zip(data, targets, summaries, strict=True)]
+    labels = [fitted.encoder.labels_at(ts, *given) for ts, given in zip(targets, known, strict=True)]
+    parts = [
+        long_table(fitted, data.clock, s.id, ts, one, label)
+        for s, ts, one, label in zip(data, targets, summaries, labels, strict=True)
+    ]
     return pl.concat(parts)
 
 
@@ -70,27 +79,43 @@ class Summary:
 
 
 def long_table(
-    fitted: Fitted, clock: Clock, id: str, times: np.ndarray, summary: Summary, **extra: np.ndarray
+    fitted: Fitted,
+    clock: Clock,
+    id: str,
+    times: np.ndarray,
+    summary: Summary,
+    labels: Mapping[str, Sequence[str | None]],
+    **extra: np.ndarray,
 ) -> pl.DataFrame:
-    """One row for each time and variable; columns that never change stand there with a spread of zero."""
-    encoder = fitted.encoder
-    names = (*encoder.columns, *encoder.constants)
-    k, fixed = len(times), np.array(list(encoder.constants.values()))
+    """One row for each time and variable; what never changes, and labels, stand there with a spread of zero.
+
+    labels: (k,) of each discrete column; a column `label` shows them.
+    """
+    encoder, k = fitted.encoder, len(times)
+    names = (*encoder.columns, *encoder.constants, *labels)
+    numbers = [np.full(k, value) for value in encoder.constants.values()]
+    numbers += [np.array([number_of(label or "") for label in column]) for column in labels.values()]
+    fixed = np.stack(numbers, axis=1) if numbers else np.zeros((k, 0))
 
     def widen(block: np.ndarray, constant: np.ndarray) -> np.ndarray:
-        return np.concatenate([block, np.broadcast_to(constant, (k, len(fixed)))], axis=1).ravel()
+        return np.concatenate([block, constant], axis=1).ravel()
 
-    zero = np.zeros(len(fixed))
+    zero = np.where(np.isnan(fixed), np.nan, 0.0)
     table: dict[str, Any] = {
         "id": [id] * (k * len(names)),
         "time": np.repeat(np.array(clock.format(times)), len(names)),
         "variable": list(names) * k,
     }
-    table |= {name: widen(block, zero if block.dtype != bool else zero == 0) for name, block in extra.items()}
+    for name, block in extra.items():
+        table[name] = widen(block, zero if block.dtype != bool else np.ones(fixed.shape, bool))
     table |= {"mean": widen(summary.mean, fixed), "sd": widen(summary.sd, zero)}
     for level, (low, high) in summary.bands.items():
         table |= {f"lo-{level:g}": widen(low, fixed), f"hi-{level:g}": widen(high, fixed)}
-    return pl.DataFrame(table)
+    if not labels:
+        return pl.DataFrame(table)
+    blank = [None] * (len(encoder.columns) + len(encoder.constants))
+    named = [cell for row in zip(*labels.values(), strict=True) for cell in (*blank, *row)]
+    return pl.DataFrame(table).with_columns(pl.col(pl.Float64).fill_nan(None), label=pl.Series(named, dtype=pl.String))
 
 
 def target_times(
@@ -132,6 +157,16 @@ def checked_levels(levels: Sequence[float]) -> tuple[float, ...]:
 def require_paths(n: int) -> None:
     if isinstance(n, bool) or n < 2:
         raise InputError(f"n={n}", "a law cannot be told from so few paths", "at least 2 paths", "n=200")
+
+
+def _require_labels(fitted: Fitted, future: Trajectories | None) -> None:
+    layout = fitted.encoder.layout
+    if future is not None and (future.covariates, future.levels) != (layout.covariates, layout.levels):
+        raise InputError(
+            "a future with other covariates or labels than the run",
+            "",
+            "what neuralsde.data.future(table, layout) reads",
+        )
 
 
 def _later(future: Trajectories | None, id: str) -> list[Series]:

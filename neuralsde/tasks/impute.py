@@ -134,6 +134,8 @@ class _Filled:
 
         bands = {level: (settled(low), settled(high)) for level, (low, high) in self.bands.items()}
         summary = Summary(settled(self.mean), np.where(observed, 0.0, self.sd[slot]), bands)
-        table = long_table(fitted, clock, series.id, times[order], summary, observed=observed, ess=self.ess[slot])
+        extra = {"observed": observed, "ess": self.ess[slot]}
+        labels = fitted.encoder.labels_at(times[order], series)
+        table = long_table(fitted, clock, series.id, times[order], summary, labels, **extra)
         ess = pl.when("observed").then(None).otherwise("ess").alias("ess")
         return table.select(pl.exclude("ess"), ess)

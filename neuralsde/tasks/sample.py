@@ -89,7 +89,8 @@ def _raw(layout: Layout, context: Any, k: int) -> np.ndarray:
     shape = () if context is None else np.shape(context)
     if context is None or shape != (k, count):
         expected = f"({k}, {count}): {', '.join(layout.covariates)} at each of ts"
-        raise InputError(f"context of shape {shape}", "the model reads covariates", expected)
+        hint = f"context={{{layout.covariates[0]!r}: ...}}, or --future FILE with these columns"
+        raise InputError(f"context of shape {shape}", "the model reads covariates", expected, hint)
     return np.asarray(context, np.float64)
 
 

@@ -199,9 +199,10 @@ class _Evaluation:
             np.moveaxis(part[there, :, j], 1, 0).astype(np.float64) for part in (self.ahead.mean, self.ahead.sd)
         )
         low, high = encoder.interval(truth)
-        point = sc.log_density(encoder.encode_values(truth), mean, sd) + encoder.log_slope(truth)
+        dof = None if self.fitted.model.dof is None else np.asarray(self.fitted.model.dof, np.float64)
+        point = sc.log_density(encoder.encode_values(truth), mean, sd, dof) + encoder.log_slope(truth)
         cell = high > low
-        inside = sc.log_probability(np.where(cell, low, 0.0), np.where(cell, high, 1.0), mean, sd)
+        inside = sc.log_probability(np.where(cell, low, 0.0), np.where(cell, high, 1.0), mean, sd, dof)
         return np.where(np.isnan(truth), np.nan, sc.log_mixture(np.where(cell, inside, point)))
 
     def _blocks(self, windows: Windows) -> np.ndarray:

@@ -83,12 +83,14 @@ def pairs(encoder: Encoder, rows: Rows, windows: Windows, lead: int, history: in
     if encoder.clock.is_calendar:
         times = rows.origin[rows.series[target]] + rows.time[target] * encoder.tau
         hour, month = encoder.clock.hour_and_month(times)
+    later = rows.context[target].astype(np.float64)
+    later[:, encoder.held] = rows.context[origin][:, encoder.held]  # nobody knows the labels ahead
     return Pairs(
         history=past,
         target=encoder.decode(truth),
         lead=np.nan_to_num(windows.lead[:, lead]),
         context=rows.context[origin].astype(np.float64),
-        target_context=rows.context[target].astype(np.float64),
+        target_context=later,
         hour=hour,
         month=month,
     )

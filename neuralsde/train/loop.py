@@ -128,6 +128,7 @@ class _Session:
         self.best = Best.none_yet(self.state.params)
         self.seconds = 0.0
         self.shown: dict[str, float] = {}
+        self.told: set[str] = set()
         self.step = self.saved = self._restore()
 
     def _restore(self) -> int:
@@ -196,6 +197,7 @@ class _Session:
             row |= self._means()
         if last or self.step % config.validate_every == 0:
             row["validation"] = self._validate()
+            row |= self._remarks()
         if len(row) > 1:
             self.log.append(row)
             self.shown |= {name: row[name] for name in ("loss", "validation") if name in row}
@@ -211,6 +213,18 @@ class _Session:
         score = float(self.problem.validate(eqx.combine(self.state.ema, self.static)))
         self.best = self.best.challenge(self.state.ema, score, self.step)
         return score
+
+    def _remarks(self) -> dict[str, list[str]]:
+        """What looks wrong with the weights that were just validated, under `notes`; each is told once."""
+        if self.problem.remarks is None:
+            return {}
+        remarks = list(self.problem.remarks(eqx.combine(self.state.ema, self.static)))
+        for remark in remarks:
+            words = "".join(filter(str.isalpha, remark))  # the same remark with another number in it is no news
+            if words not in self.told:
+                self.progress.note(f"at step {self.step}: {remark}")
+            self.told.add(words)
+        return {"notes": remarks} if remarks else {}
 
     def _check_finite(self) -> None:
         sums = jax.device_get(self.state.tally.sums)

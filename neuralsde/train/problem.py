@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +34,8 @@ class Problem:
     aux:          the first value of the running statistics, a pytree of arrays or numbers.
     trainable:    equinox filter (function of a leaf, or pytree of booleans): which leaves are trained; the
                   others are constants of the compiled step.
+    remarks:      `(model) -> sentences` on what looks wrong; asked at each validation, with the same weights. They go
+                  into the line of metrics.jsonl, and to whoever is told of the progress, each once.
     """
 
     model: Any
@@ -43,6 +45,7 @@ class Problem:
     validate: Callable[[Any], Any]
     aux: PyTree = ()
     trainable: PyTree = eqx.is_inexact_array
+    remarks: Callable[[Any], Sequence[str]] | None = None
 
     def split(self) -> tuple[PyTree, PyTree]:
         """(trained arrays, everything else), as `equinox.partition`."""

@@ -20,6 +20,7 @@ class Config:
     timed: bool = False
     clip: float | None = None
     noise: float | tuple[float, ...] = 0.0
+    lags: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,14 @@ def test_values_take_the_kind_of_the_default():
 def test_a_setting_for_each_column_takes_several_numbers():
     assert parse_settings(["noise=0.1"], Config(noise=(1.0, 2.0))) == ({"noise": 0.1},)
     assert parse_settings(["noise=0.1, 2e-2"], Config()) == ({"noise": (0.1, 0.02)},)
+
+
+def test_whole_numbers_in_a_row():
+    for default in (Config(), Config(lags=(7,))):
+        assert parse_settings(["lags=23,24"], default) == ({"lags": (23, 24)},)
+        assert parse_settings(["lags=none"], default) == ({"lags": ()},)
+    with pytest.raises(InputError, match="whole numbers"):
+        parse_settings(["lags=0.5"], Config())
 
 
 def test_a_setting_goes_where_it_is_a_field():

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from neuralsde.data.transforms import (
     Bounded,
     Identity,
+    Logarithm,
     Positive,
     Rectified,
     Transform,
@@ -23,6 +24,7 @@ from neuralsde.errors import InputError
 
 TRANSFORMS = [
     Identity(),
+    Logarithm(),
     Rectified(),
     Positive(2.5, 0.5),
     Positive(1e3, 1e-3),
@@ -38,6 +40,8 @@ def inside(transform: Transform) -> np.ndarray:
             return np.geomspace(floor, 50 * scale, 200)
         case Bounded(lo, hi, floor):
             return np.linspace(lo + floor, hi - floor, 200)
+        case Logarithm():
+            return np.geomspace(0.01, 100.0, 200)
         case Rectified():
             return np.linspace(0.0, 50.0, 200)
         case _:

@@ -14,8 +14,10 @@ import pytest
 from neuralsde.evaluate.bootstrap import Estimate
 from neuralsde.evaluate.compare import compare, coverage_rows
 from neuralsde.evaluate.content import Fan, Paths, Pit, ReportContent, Score, Training
-from neuralsde.evaluate.plots import FARTHEST, score_dots
+from neuralsde.evaluate.diagnostics import ColumnDiagnosis, Diagnostics
+from neuralsde.evaluate.plots import FARTHEST, score_curves, score_dots
 from neuralsde.evaluate.report import headline, render, write_report
+from neuralsde.evaluate.sections_leads import few, positions
 
 VOID = {"meta", "link", "br", "wbr"}
 SECTIONS = ["forecasts", "scores", "calibration", "paths", "field", "training", "facts"]
@@ -238,3 +240,83 @@ def test_coverage_rows():
     share = np.tile([[1.0, 0.0]], (40, 1))
     rows = coverage_rows({80: share}, columns=("x", "y"), lead="1 h", blocks=np.arange(40) // 10)
     assert [(row.column, row.level, row.value, row.low) for row in rows] == [("x", 80, 1.0, 1.0), ("y", 80, 0.0, 0.0)]
+
+
+# -- many leads, diagnostics --------------------------------------------------------------------------------------
+
+
+def many_leads(content: ReportContent, leads: int) -> ReportContent:
+    """The first lead's scores again and again, as a backtest would have them."""
+    first = content.scores[0].lead
+    again = [
+        {
+            "scores": [dataclasses.replace(r, lead=f"{k} h") for r in content.scores if r.lead == first],
+            "coverage": [dataclasses.replace(r, lead=f"{k} h") for r in content.coverage if r.lead == first],
+            "pit": [dataclasses.replace(r, lead=f"{k} h") for r in content.pit if r.lead == first],
+        }
+        for k in range(1, leads + 1)
+    ]  # fmt: skip
+    rows = {name: tuple(row for part in again for row in part[name]) for name in ("scores", "coverage", "pit")}
+    return dataclasses.replace(content, leads=tuple(map(float, range(1, leads + 1))), **rows)
+
+
+def test_panels_stop_at_four_leads_and_curves_take_over(fake_content: Callable[..., ReportContent]) -> None:
+    content = fake_content(n=120, windows=1)
+    pages = {leads: render(many_leads(content, leads)) for leads in (4, 24)}
+    for leads, page in pages.items():
+        Page(page)
+        assert len(re.findall(r"<title>CRPS at ", page)) == 4
+        assert len(re.findall(r"<title>Observed against nominal coverage at ", page)) == 4
+        assert len(re.findall(r"<title>PIT histogram of ", page)) == 4 * len(content.columns)
+        curves = len(content.columns) if leads > 4 else 0
+        assert len(re.findall(r"<title>CRPS of \w+ against the lead", page)) == curves
+        assert len(re.findall(r"<title>Coverage of \w+ over the lead", page)) == curves
+    assert "Below, and in the panels: 1 h, 3 h, 8 h, 24 h." in pages[24]
+    assert len(pages[24]) < 1.35 * len(pages[4])  # a page does not grow with the number of leads
+
+
+def test_few_leads_are_spread_from_the_first_to_the_last() -> None:
+    assert few(["a", "b", "c"]) == ["a", "b", "c"]
+    for n in range(5, 60):
+        chosen = few([str(k) for k in range(1, n + 1)])
+        assert (chosen[0], chosen[-1], len(set(chosen))) == ("1", str(n), 4)
+
+
+def test_curves_stand_where_the_leads_do(fake_content: Callable[..., ReportContent]) -> None:
+    content = many_leads(fake_content(n=120, windows=1), 6)
+    apart = dataclasses.replace(content, leads=(1.0, 2.0, 4.0, 8.0, 16.0, 32.0))
+    names = [f"{k} h" for k in range(1, 7)]
+    assert list(positions(apart, names).values()) == [1, 2, 4, 8, 16, 32]
+    assert list(positions(dataclasses.replace(content, leads=()), names).values()) == [1, 2, 3, 4, 5, 6]
+    mine = [row for row in apart.scores if row.metric == "crps" and row.column == "temp"]
+    (ax,) = score_curves(mine, positions(apart, names), ["neural SDE", "persistence"], "neural SDE").axes
+    for line in ax.lines[::2]:
+        np.testing.assert_array_equal(line.get_xdata(), [1, 2, 4, 8, 16, 32])
+    drawn = np.asarray(ax.lines[-1].get_ydata(), np.float64)
+    np.testing.assert_allclose(drawn, [float(r.value) for r in mine if r.method == "neural SDE"])
+
+
+def diagnosed(**wrong: object) -> Diagnostics:
+    one = Estimate(np.array(1.02), np.array(0.95), np.array(1.1))
+    line = np.array([0.03, -0.05, *[0.0] * 8])
+    good = ColumnDiagnosis("<temp>", 900, one, 0.2, line, np.full(10, 0.07), 0.4, -0.2, np.nan, one, 0.0, 0.08, -0.15)
+    return Diagnostics(
+        (good, dataclasses.replace(good, column="wind", **wrong)), "24 steps", about="900 rows", bound=7.0
+    )
+
+
+def test_the_diagnostics_are_a_section_of_their_own(fake_content: Callable[..., ReportContent]) -> None:
+    content = fake_content(n=120, windows=1)
+    well, ill = (
+        render(dataclasses.replace(content, diagnostics=found)) for found in (diagnosed(), diagnosed(log_sigma=-6.9))
+    )
+    for page in (well, ill):
+        assert "diagnostics" in Page(page).sections
+        assert "&lt;temp&gt;" in page
+        assert "<temp>" not in page
+        assert "would move by 0.08 of its s.d." in page
+        assert "change by −15 %" in page
+        assert len(re.findall("<title>Autocorrelation of the residuals of ", page)) == 2
+    assert "Nothing was found wrong on 900 rows." in well
+    assert "wind: the diffusion has collapsed" in ill
+    assert "diagnostics" not in Page(render(content)).sections

@@ -90,6 +90,20 @@ def test_zero_rounding_is_the_density_column_by_column():
     np.testing.assert_allclose(got[:, 1], scores.log_interval(y[:, 1], m[:, 1], s[:, 1], 0.1), rtol=1e-12)
 
 
+def test_densities_and_cells_of_students_law_are_scipys():
+    truth, sd, dof = np.array([-30.0, 0.2, 1.0, 4e3]), np.array([0.5, 1.0, 2.0, 1.0]), np.array([2.5, 4.0, 9.0, 3.0])
+    wanted = stats.t.logpdf(truth, dof, 0.3, sd)
+    np.testing.assert_allclose(scores.log_density(truth, 0.3, sd, dof), wanted, rtol=1e-12)
+    for width in (3.0, 1e-3):
+        got = scores.log_probability(truth - width / 2, truth + width / 2, 0.3, sd, dof)
+        for k in range(4):
+            ends = truth[k] - width / 2, truth[k] + width / 2
+            inside = integrate.quad(stats.t.pdf, *ends, args=(dof[k], 0.3, sd[k]), epsabs=0, epsrel=1e-11)[0]
+            assert got[k] == pytest.approx(np.log(inside), rel=1e-7)
+    ends = np.array([-np.inf, -2.0, 0.3, 5.0, np.inf])
+    assert np.exp(scores.log_probability(ends[:-1], ends[1:], 0.3, 0.7, 3.0)).sum() == pytest.approx(1.0, abs=1e-14)
+
+
 def test_mixture_likelihood():
     m, s, y = RNG.normal(size=(5, 4)), RNG.uniform(0.5, 2, (5, 4)), RNG.normal(size=4)
     np.testing.assert_allclose(

@@ -38,8 +38,9 @@ def test_likelihood_is_the_one_of_the_transitions(run: Run, scores):
     origin = find_windows(rows, marked, (1, 5), 2.0).origin
     origin = origin[marked[origin + 1]]
     table = Table.of(rows)
-    mean, sd = jax.vmap(lambda r: model.transition(table.window(r, 1), table.gap[r + 1]))(origin)
-    by_hand = -(log_density(rows.value[origin + 1], np.asarray(mean), np.asarray(sd)) - np.log(encoder.sd)).mean(0)
+    law = jax.vmap(lambda r: model.transition(table.window(r, 1), table.gap[r + 1]))(origin)
+    density = log_density(rows.value[origin + 1], np.asarray(law.mean), np.asarray(law.sd))
+    by_hand = -(density - np.log(encoder.sd)).mean(0)
     for column, expected in zip(run.columns, by_hand, strict=True):
         assert value(scores, "nll", column, "1 step") == pytest.approx(expected, abs=2e-4)
 

@@ -188,3 +188,16 @@ def test_no_finite_validation_fails(tmp_path: Path) -> None:
 def test_options_without_a_meaning_are_refused(change: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=next(iter(change))):
         TrainConfig(**change)
+
+
+def test_remarks_stand_in_the_log_and_are_told_once(tmp_path: Path) -> None:
+    def remarks(model: _Walk) -> list[str]:
+        return [f"the weight is small ({float(model.w):.3f})"] if float(model.w) < 4 else []
+
+    told = _Told()
+    result = train(dataclasses.replace(_problem(), remarks=remarks), CONFIG, tmp_path, progress=told)
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert rows == result.metrics
+    assert [row["step"] for row in rows if "notes" in row] == [12, 16, 20, 24, 25]
+    (note,) = [text for text in told.notes if "small" in text]
+    assert note.startswith("at step 12: the weight is small (3.9")

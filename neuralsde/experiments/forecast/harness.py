@@ -1,0 +1,84 @@
+"""All methods on one table: fitted on what comes before the test part, scored on the same windows.
+
+The GRU has as many parameters as the sequence SDE and as many seconds to train. What the statistics package finds
+is read from a file (`peers.py`): it does not belong to the package's own environment.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from neuralsde.experiments.forecast import baselines
+from neuralsde.experiments.forecast.case import Case
+from neuralsde.experiments.forecast.gru import Tracks, deepar, hidden_size
+from neuralsde.experiments.forecast.gru import parameters as size_of
+from neuralsde.experiments.forecast.gru_fit import GRUSettings, fit_gru
+from neuralsde.experiments.forecast.law import Forecast, Marks, marks
+from neuralsde.experiments.forecast.ours import Settings, fit_ours, parameters, sequence_sde
+from neuralsde.train.progress import Reporter
+
+OURS, DEEPAR = "sequence SDE", "GRU"
+SIMPLE: Mapping[str, Callable[..., Forecast]] = {
+    "persistence": baselines.persistence,
+    "climatology": baselines.climatology,
+    "VAR": baselines.var,
+}
+METHODS = (*SIMPLE, DEEPAR, OURS)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Scores of single windows by method, seconds to fit by method, parameters of the two networks, and the table."""
+
+    case: Case
+    marks: Mapping[str, Marks]
+    seconds: Mapping[str, float]
+    parameters: Mapping[str, int]
+
+
+def evaluate(
+    case: Case,
+    settings: Settings,
+    gru: GRUSettings,
+    *,
+    seeds: Sequence[int],
+    paths: int,
+    out: Path | None = None,
+    progress: Reporter | None = None,
+) -> Iterator[str | Outcome]:
+    """Lines that say what is being done, and at the end the outcome; scores of the networks are means over seeds."""
+    found: dict[str, list[Marks]] = {name: [marks(make(case, n=paths, seed=seeds[0]), case)]
+                                     for name, make in SIMPLE.items()}  # fmt: skip
+    found |= {OURS: [], DEEPAR: []}
+    seconds, sizes = {OURS: 0.0, DEEPAR: 0.0}, {}
+    tracks = Tracks.of(case, season=gru.season, length=gru.length, burn=gru.burn)
+    for seed in seeds:
+        began = time.monotonic()
+        folder = None if out is None else out / f"{case.spec.name}-{seed}"
+        run = fit_ours(case, settings, seed=seed, out=folder, progress=progress)
+        took = time.monotonic() - began
+        found[OURS].append(marks(sequence_sde(run, case, n=paths, seed=seed), case))
+        sizes[OURS] = parameters(run)
+        c = tracks.track.context.shape[1]
+        hidden = hidden_size(case.truth.shape[2], c, sizes[OURS])
+        fitted = fit_gru(tracks, gru, hidden=hidden, seconds=took, seed=seed)
+        found[DEEPAR].append(marks(deepar(fitted.model, tracks, case, warm=gru.length, n=paths, seed=seed), case))
+        sizes[DEEPAR] = size_of(case.truth.shape[2], c, hidden)
+        seconds = {OURS: seconds[OURS] + took / len(seeds), DEEPAR: seconds[DEEPAR] + fitted.seconds / len(seeds)}
+        yield f"{case.spec.title}, seed {seed}: sequence SDE fitted in {took:.0f} s, GRU in {fitted.seconds:.0f} s"
+    yield Outcome(case, {name: together(found[name]) for name in METHODS}, seconds, sizes)
+
+
+def together(several: Sequence[Marks]) -> Marks:
+    """Means over seeds of the scores of each window."""
+    first = several[0]
+    return Marks(
+        np.mean([one.crps for one in several], axis=0),
+        np.mean([one.energy for one in several], axis=0),
+        {level: np.mean([one.coverage[level] for one in several], axis=0) for level in first.coverage},
+    )
