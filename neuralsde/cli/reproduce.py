@@ -12,6 +12,9 @@ from neuralsde.cli.entry import function
 
 EXPERIMENTS = {
     "branching": "neuralsde.experiments.branching:reproduce",
+    "correlated-noise": "neuralsde.experiments.correlated_noise:reproduce",
+    "interpolation": "neuralsde.experiments.interpolation:reproduce",
+    "memory": "neuralsde.experiments.memory:reproduce",
     "physics": "neuralsde.experiments.physics:reproduce",
 }
 

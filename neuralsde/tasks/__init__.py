@@ -5,6 +5,7 @@ ahead       paths from many origins over a grid of steps                 (ahead.
 forecast    the law of what follows each series, as a table              (forecast.py)
 sample      paths from a start point                                     (sample.py)
 impute      what lies between the observations                           (impute.py, between.py, blocks.py)
+marginal    the score of a process' marginals from one start, fitted     (marginal.py)
 diagnose    what looks wrong on rows that were not seen                  (diagnose.py)
 score       held-out scores next to three baselines; also the backtest   (score.py, windows.py)
 """

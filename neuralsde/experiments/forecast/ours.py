@@ -36,7 +36,7 @@ SETTINGS: Mapping[str, Settings] = {
     "weather": Settings(Config(history=6), _TRAINING),
     "beijing": Settings(Config(history=6), _TRAINING),
 }
-"""What is fitted by default; chosen on the validation rows, never on the test part."""
+"""What is fitted by default: not chosen yet. To be chosen on `Case.rehearsal`, never on the test part."""
 
 
 def fit_ours(
