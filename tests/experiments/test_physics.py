@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from neuralsde.experiments import physics
-from neuralsde.experiments.physics import RATES, SMALL, Fits, LotkaVolterra, Sets, by_regression, draw, reproduce
+from neuralsde.experiments.physics import RATES, Fits, LotkaVolterra, Sets, by_regression, draw
 
 TRUTH = np.array(list(RATES.values()))
 
@@ -39,17 +36,3 @@ def test_a_summary_is_relative_to_the_truth() -> None:
     assert found["bias"] == pytest.approx(0.0, abs=1e-12)
     assert found["rmse"] == pytest.approx(0.1)
     assert found["coverage"] == 0.5
-
-
-@pytest.mark.slow
-def test_a_small_run_writes_what_it_measured(tmp_path: Path) -> None:
-    lines = list(reproduce(out=tmp_path, seed=0, size=SMALL))
-    result = json.loads((tmp_path / "physics.json").read_text())
-    assert set(result["recovery"]) == {
-        "filter, 30 % missing", "the same, information", "the same, not in logs", "filter, complete (floor)",
-        "regression by hand",
-    }  # fmt: skip
-    assert len(result["wrong physics"]) == 1
-    assert set(result["wrong physics"][0]) == {*physics.WAYS, "persistence"}
-    assert (tmp_path / "physics.png").stat().st_size > 10_000
-    assert (tmp_path / "physics.md").read_text().splitlines() == lines[-len(lines) + 2 :]

@@ -25,6 +25,7 @@ Denoiser = Literal["none", "consistent", "fixed", "state", "calibrated"]
 NoiseScale = Literal["constant", "random"]
 NoiseTarget = Literal["keep", "return"]
 Summary = Literal["gru", "attention"]
+PastUnits = Literal["sd", "walk"]
 Backbone = Literal["separate", "shared"]
 TuneScore = Literal["crps", "energy"]
 
@@ -40,6 +41,11 @@ class Config:
     memory:       rows of the past that a learned summary reads, 0 for none; a summary is context: it stays as it is
                   inside a gap.
     summary:      the network of that summary: "gru" or "attention", both over irregular gaps.
+    level:        whether they read the present state itself; without it only how it got there. For series that wander
+                  without a level to return to, as exchange rates do.
+    past_units:   the past is read as differences from the present, in units of each column's s.d. ("sd") or of what a
+                  walk moves in that time ("walk", with the size of the last moves): where one step is a small part of
+                  the s.d. only the latter shows a network how volatile the present is.
     time_dependent: whether the coefficients also read the time since the start of a series.
     confined:     whether the networks see a state outside the range of the training data as at its edge, so that no
                   slope learnt inside can carry a path away outside.
@@ -85,6 +91,8 @@ class Config:
     lags: tuple[int, ...] = ()
     memory: int = 0
     summary: Summary = "gru"
+    level: bool = True
+    past_units: PastUnits = "sd"
     time_dependent: bool = False
     confined: bool = True
 
@@ -152,6 +160,7 @@ class Config:
 
 
 _CHOICES = {
+    "past_units": PastUnits,
     "objective": Objective,
     "flow_loss": FlowLoss,
     "diffusion_loss": DiffusionLoss,

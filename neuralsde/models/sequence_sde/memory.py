@@ -17,15 +17,21 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Key
 
-from neuralsde.models.sequence_sde.window import Window, log_age
+from neuralsde.models.sequence_sde.window import Window, log_age, moved_by_walk
 
 HEADS = 4
 _NEVER = -1e30
 
 
-def tokens(window: Window) -> Float[Array, "rows features"]:
-    """The rows before the present, the oldest first: (values, fresh, log age, log gap to the next row, log lag)."""
+def tokens(window: Window, walk: Float[Array, " d"] | None = None) -> Float[Array, "rows features"]:
+    """The rows before the present, the oldest first: (values, fresh, log age, log gap to the next row, log lag).
+
+    With `walk` (d,) not the values but how they moved since the row before, in units of that walk.
+    """
     value, age, lag = window.value[:-1], window.age[:-1], window.lag
+    if walk is not None:
+        moves = jnp.diff(value, axis=0) / moved_by_walk(walk, lag[:-2] - lag[1:-1])
+        value = jnp.concatenate([jnp.zeros_like(value[:1]), moves])
     fresh = (age == 0).astype(value.dtype)
     times = jnp.stack([log_age(lag[:-1] - lag[1:]), log_age(lag[:-1])], axis=1)
     return jnp.concatenate([value, fresh, log_age(age), times], axis=1)
@@ -49,12 +55,12 @@ class Recurrent(eqx.Module):
     def __init__(self, d: int, width: int, *, key: Key[Array, ""]) -> None:
         self.cell = eqx.nn.GRUCell(token_size(d), width, key=key)
 
-    def __call__(self, window: Window) -> Float[Array, " width"]:
+    def __call__(self, window: Window, walk: Float[Array, " d"] | None = None) -> Float[Array, " width"]:
         def step(state: Array, row: tuple[Array, Array]) -> tuple[Array, None]:
             token, is_known = row
             return jnp.where(is_known, self.cell(token, state), state), None
 
-        rows = tokens(window)
+        rows = tokens(window, walk)
         return lax.scan(step, jnp.zeros(self.cell.hidden_size, rows.dtype), (rows, known(window)))[0]
 
 
@@ -73,8 +79,8 @@ class Attention(eqx.Module):
         self.ask = eqx.nn.Linear(width, width, key=keys[1])
         self.offer = eqx.nn.Linear(width, 2 * width, key=keys[2])
 
-    def __call__(self, window: Window) -> Float[Array, " width"]:
-        rows = jax.nn.silu(jax.vmap(self.embed)(tokens(window)))
+    def __call__(self, window: Window, walk: Float[Array, " d"] | None = None) -> Float[Array, " width"]:
+        rows = jax.nn.silu(jax.vmap(self.embed)(tokens(window, walk)))
         question = self.ask(rows[-1]).reshape(self.heads, -1)
         key, value = jnp.split(jax.vmap(self.offer)(rows).reshape(len(rows), self.heads, -1), 2, axis=-1)
         match = jnp.einsum("hk,rhk->hr", question, key) / jnp.sqrt(key.shape[-1])

@@ -111,7 +111,10 @@ class SequenceSDE(eqx.Module):
         config.sizes(d)
         flow_key, diffusion_key = jax.random.split(key)
         denoiser_key, trunk_key, memory_key, factor_key = (jax.random.fold_in(key, k) for k in range(4))
-        size = feature_size(d, c, config.history, config.time_dependent, len(config.lags))
+        size = feature_size(
+            d, c, config.history, config.time_dependent, len(config.lags), level=config.level,
+            in_walks=config.past_units == "walk",
+        )  # fmt: skip
         size += config.width if config.memory else 0
         shared = config.backbone == "shared"
         self.memory_net = SUMMARIES[config.summary](d, config.width, key=memory_key) if config.memory else None
@@ -125,7 +128,9 @@ class SequenceSDE(eqx.Module):
         if config.tails == "student":
             self.tail = jnp.full(d if config.noise == "diagonal" else 1, np.log(FIRST_DOF - FEWEST_DOF), jnp.float32)
         self.walk = np.asarray(walk, np.float32)
-        self.bounds = None if bounds is None or not config.confined else np.asarray(bounds, np.float32)
+        # without a level there is no slope in it to run away on, and its differences must not be cut
+        confined = config.confined and config.level
+        self.bounds = None if bounds is None or not confined else np.asarray(bounds, np.float32)
         self.first_loading = _first_loading(config, d, factor_key)
         self.strength = np.float32(_first_strength(config)) * np.ones((), np.float32) if has_denoiser else None
         self.time_scale = time_scale if config.time_dependent else None
@@ -143,7 +148,7 @@ class SequenceSDE(eqx.Module):
         """The window with the summary of its past, so that it is made once and not by every network."""
         if self.memory_net is None or window.summary is not None:
             return window
-        summary = self.memory_net(self._confined(window).last(self.config.memory + 1))
+        summary = self.memory_net(self._confined(window).last(self.config.memory + 1), self._past_walk)
         return Window(window.value, window.age, window.lag, window.time, window.context, summary)
 
     def _confined(self, window: Window) -> Window:
@@ -151,10 +156,18 @@ class SequenceSDE(eqx.Module):
 
     def read(self, window: Window) -> Float[Array, " inputs"]:
         """What the networks see of a window."""
-        features = self._confined(window).features(self.config.history, self.time_scale, self.config.lags)
+        config = self.config
+        features = self._confined(window).features(
+            config.history, self.time_scale, config.lags, level=config.level, walk=self._past_walk
+        )
         summary = self.recall(window).summary
         x = features if summary is None else jnp.concatenate([features, summary])
         return x if self.trunk is None else jnp.concatenate([x, self.trunk(x)])
+
+    @property
+    def _past_walk(self) -> Float[Array, " d"] | None:
+        """The unit of the past, where it is the walk."""
+        return lax.stop_gradient(jnp.asarray(self.walk)) if self.config.past_units == "walk" else None
 
     def flow(self, window: Window) -> Float[Array, " d"]:
         """f, in model units per unit of model time."""

@@ -16,6 +16,10 @@ OLDEST = 100.0
 """Ages are cut here, in units of the typical gap: what is older says nothing more, and `inf` (never seen) is finite."""
 
 
+FARTHEST = 8.0
+"""Moves of the past in units of the walk are squashed beyond this: one outlier must not drive a network far out."""
+
+
 class Window(eqx.Module):
     """h + 1 rows, the present last; all in model units.
 
@@ -67,24 +71,53 @@ class Window(eqx.Module):
             context=context,
         )
 
-    def features(self, history: int, time_scale: float | None, lags: tuple[int, ...] = ()) -> Float[Array, " features"]:
+    def features(
+        self,
+        history: int,
+        time_scale: float | None,
+        lags: tuple[int, ...] = (),
+        *,
+        level: bool = True,
+        walk: Float[Array, " d"] | None = None,
+    ) -> Float[Array, " features"]:
         """The network's input from the last `history` rows and the present, and the rows `lags` before the present.
 
-        With the time since the start, in units of `time_scale`, unless that is None.
+        With the time since the start, in units of `time_scale`, unless that is None; with the present itself if
+        `level`. With `walk` (d,), the s.d. of a walk per √time, the past is read in its units: what a walk would have
+        moved since, squashed at `FARTHEST` of it; and for each channel how large its last moves were.
         """
         near = self.last(history + 1)
-        past = (near.value[:-1] - self.present).ravel()
-        parts = [self.present, past, log_age(near.age).ravel(), (self.age[-1] == 0).astype(self.value.dtype)]
-        parts += [log_age(near.lag[:-1]), self.context]
-        parts += [self.value[-1 - lag] - self.present for lag in lags]
+        back = [-1 - lag for lag in lags]
+        past, further = near.value[:-1] - self.present, self.value[jnp.array(back, int)] - self.present
+        if walk is not None:
+            past = _squashed(past / moved_by_walk(walk, near.lag[:-1]))
+            further = _squashed(further / moved_by_walk(walk, self.lag[jnp.array(back, int)]))
+        parts = [self.present] if level else []
+        parts += [past.ravel(), log_age(near.age).ravel(), (self.age[-1] == 0).astype(self.value.dtype)]
+        parts += [log_age(near.lag[:-1]), self.context, further.ravel()]
+        if walk is not None and history:
+            moves = jnp.diff(near.value, axis=0) / moved_by_walk(walk, near.lag[:-1] - near.lag[1:])
+            parts.append(jnp.log1p(jnp.abs(moves)).mean(0))
         if time_scale is not None:
             parts.append(self.time[None] / time_scale)
         return jnp.concatenate(parts)
 
 
-def feature_size(d: int, c: int, history: int, timed: bool, lags: int = 0) -> int:
+def feature_size(
+    d: int, c: int, history: int, timed: bool, lags: int = 0, *, level: bool = True, in_walks: bool = False
+) -> int:
     """Length of `Window.features` for d channels, c covariates, `history` rows before the present and `lags` more."""
-    return d + history * d + (history + 1) * d + d + history + c + lags * d + timed
+    size = history * d + (history + 1) * d + d + history + c + lags * d + timed
+    return size + (d if level else 0) + (d if in_walks and history else 0)
+
+
+def moved_by_walk(walk: Float[Array, " d"], span: Float[Array, " k"]) -> Float[Array, "k d"]:
+    """S.d. (k, d) of what a walk moves in the times `span` (k,); that of one unit of time where a span is zero."""
+    return walk * jnp.sqrt(jnp.where(span > 0, span, 1.0))[:, None]
+
+
+def _squashed(moves: Array) -> Array:
+    return FARTHEST * jnp.tanh(moves / FARTHEST)
 
 
 def log_age(age: Array) -> Array:

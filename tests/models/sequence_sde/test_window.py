@@ -45,6 +45,32 @@ def test_size_of_the_features(d: int, c: int, h: int, timed: bool) -> None:
     assert features.shape == (feature_size(d, c, h, timed),)
 
 
+@pytest.mark.parametrize("h", [0, 3])
+@pytest.mark.parametrize("level", [True, False])
+def test_size_of_the_features_in_walks(h: int, level: bool) -> None:
+    features = window(h=5).features(h, None, (5, 4), level=level, walk=jnp.ones(D))
+    assert features.shape == (feature_size(D, C, h, False, 2, level=level, in_walks=True),)
+
+
+def test_the_past_in_walks_has_no_unit_and_without_a_level_no_place() -> None:
+    """Values c x + a of a walk that is c times as large are read as x is; a past as a walk makes it is of size one."""
+    one, walk = window(h=5), jnp.array([0.02, 3.0])
+    c, a = jnp.array([40.0, 0.5]), jnp.array([7.0, -2.0])
+    other = Window(c * one.value + a, one.age, one.lag, one.time, one.context)
+    first = one.features(3, None, (5,), level=False, walk=walk)
+    np.testing.assert_allclose(other.features(3, None, (5,), level=False, walk=c * walk), first, rtol=2e-4, atol=1e-4)
+    rng, n = np.random.default_rng(0), 4000
+    lag = jnp.array([9.0, 5.0, 4.0, 0.0])
+    steps = rng.normal(size=(n, 3, D)) * np.sqrt([4.0, 1.0, 4.0])[:, None] * np.asarray(walk)
+    value = jnp.asarray(np.concatenate([np.zeros((n, 1, D)), np.cumsum(steps, 1)], 1), jnp.float32)
+    zeros = jnp.zeros((4, D))
+
+    def past(v: jax.Array) -> jax.Array:
+        return Window(v, zeros, lag, jnp.float32(0), jnp.zeros(0)).features(3, None, level=False, walk=walk)[: 3 * D]
+
+    np.testing.assert_allclose(jax.jit(jax.vmap(past))(value).std(0), 1.0, atol=0.06)
+
+
 def test_a_level_is_read_once() -> None:
     """The past is read as differences from the present: the same shape at another level changes only the first d."""
     one = window()
