@@ -162,7 +162,7 @@ def test_marks_of_samples_are_those_of_their_law() -> None:
     closed, sampled = marks(gaussian, case), marks(Forecast(gaussian.samples), case)
     np.testing.assert_allclose(sampled.crps.mean(0), closed.crps.mean(0), rtol=0.02)
     for level in LEVELS:
-        np.testing.assert_allclose(sampled.coverage[level].mean(0), closed.coverage[level].mean(0), atol=0.08)  # of 60 windows
+        np.testing.assert_allclose(sampled.coverage[level].mean(0), closed.coverage[level].mean(0), atol=0.08)
 
 
 # -- the recurrent network ---------------------------------------------------------------------------------------------
