@@ -20,10 +20,9 @@ from jaxtyping import Array, Key
 from neuralsde.data import Trajectories
 from neuralsde.data.rules import Rule
 from neuralsde.data.windows import Table
-from neuralsde.errors import InputError
 from neuralsde.models.physics import Physics
 from neuralsde.models.sequence_sde import Config, Running, SequenceSDE, Transition, loss, transition_losses
-from neuralsde.runs.folder import RunFolder, check_new
+from neuralsde.runs.folder import begin
 from neuralsde.runs.physics import PhysicsRun, fit_physics
 from neuralsde.runs.plan import Prepared, model_config, prepare
 from neuralsde.runs.run import Run
@@ -106,7 +105,7 @@ def fit(
     options = replace(training or TRAINING, seed=seed)
     options = options if steps is None else replace(options, steps=steps)
     prepared = prepare(data, config, options, split)
-    folder = _folder(out, prepared, resume)
+    folder = begin(out, prepared.plan.to_dict(), resume)
     path = None if folder is None else folder.path
     result = train(problem_of(prepared), options, path, resume=resume, progress=progress)
     metrics = tuple(result.metrics)
@@ -162,20 +161,6 @@ def _validation(prepared: Prepared) -> Callable[[SequenceSDE], float]:
         return total.sum() / jnp.maximum(count.sum(), 1)
 
     return lambda model: float(nats(model, table, jnp.asarray(start)))
-
-
-def _folder(out: str | Path | None, prepared: Prepared, resume: bool) -> RunFolder | None:
-    plan = prepared.plan.to_dict()
-    if out is None:
-        if resume:
-            raise InputError("resume without a run folder", expected="the folder of the run", hint="out='runs/...'")
-        return None
-    if not resume:
-        check_new(out)
-        return RunFolder.create(out, plan)
-    folder = RunFolder.open(out)
-    folder.require_same(plan, ignore=("data.source",))
-    return folder
 
 
 def _summary(result: Result) -> dict[str, Any]:

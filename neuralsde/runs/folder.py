@@ -146,6 +146,22 @@ class RunFolder:
 _ABSENT = "(none)"
 
 
+def begin(out: str | Path | None, config: Mapping[str, Any], resume: bool) -> RunFolder | None:
+    """The folder of a fit: a new one, or with `resume` the one that is there; None for a run in memory.
+
+    Raises InputError where the folder cannot be made, is no run, or is one with other options or data.
+    """
+    if out is None:
+        if resume:
+            raise InputError("resume without a run folder", expected="the folder of the run", hint="out='runs/...'")
+        return None
+    if not resume:
+        return RunFolder.create(out, config)
+    folder = RunFolder.open(out)
+    folder.require_same(config, ignore=("data.source",))
+    return folder
+
+
 def check_new(path: str | Path) -> None:
     """Raise InputError unless a run folder can be made at `path`; makes nothing: ask before long work."""
     path = Path(path)

@@ -21,7 +21,7 @@ from neuralsde.data.rules import Rule, rule_from_dict
 from neuralsde.data.split import TRAIN, VALIDATION
 from neuralsde.errors import InputError, RunFailed
 from neuralsde.models.physics import Panel, Physics, PhysicsSDE
-from neuralsde.runs.folder import RunFolder, check_new
+from neuralsde.runs.folder import RunFolder, begin
 from neuralsde.runs.physics.estimate import Estimate, estimate, parameter_table, starts_around
 from neuralsde.runs.physics.panel import make_panel, moments, most_blocks
 from neuralsde.runs.physics.paths import physics_encoder
@@ -60,7 +60,7 @@ def fit_physics(
     parts = Split.of(data, split)
     run = _unfitted(data, parts, config, seed)
     plan = _plan(run, data, options)
-    folder = _folder(out, plan, resume)
+    folder = begin(out, plan, resume)
     with jax.enable_x64(True):
         model, metrics = run.model, ()
         if config.residual is not None:
@@ -212,19 +212,6 @@ def _plan(run: PhysicsRun, data: Trajectories, training: TrainConfig) -> dict[st
         "law": run.law.to_dict(),
         "encoder": run.encoder.to_dict(),
     }
-
-
-def _folder(out: str | Path | None, plan: dict[str, Any], resume: bool) -> RunFolder | None:
-    if out is None:
-        if resume:
-            raise InputError("resume without a run folder", expected="the folder of the run", hint="out='runs/...'")
-        return None
-    if not resume:
-        check_new(out)
-        return RunFolder.create(out, plan)
-    folder = RunFolder.open(out)
-    folder.require_same(plan, ignore=("data.source",))
-    return folder
 
 
 def _summary(run: PhysicsRun) -> dict[str, Any]:
