@@ -3,9 +3,12 @@
     .venv-bench/bin/python benchmarks/autoarima.py [etth1 exchange weather beijing]
 
 For each of at most ten series of a table: orders and coefficients are found once, on the last 1,000 points before the
-test part (Hyndman & Khandakar 2008, stepwise, AICc; a season of 24 hours), and then applied to the 1,000 points that
-end at each origin, so every forecast knows all that the others know. Gaussian law, in closed form. A missing point is
-replaced by the one before it. The data are found as by the experiment, through NEURALSDE_DATA.
+test part, and then applied to the 1,000 points that end at each origin, so every forecast knows all that the others
+know. The search is that of Hyndman & Khandakar 2008: stepwise, AICc, a season of 24 hours, candidates compared by
+their conditional sum of squares and the winner fitted by likelihood, which is what their software does with more than
+150 points; likelihoods all the way took 66 s instead of 3 for the oil temperature of ETTh1, for the same AICc to
+0.003. Gaussian law, in closed form. A missing point is replaced by the one before it. The data are found as by the
+experiment, through NEURALSDE_DATA.
 
 Writes `experiments/results/forecast_autoarima.json`; tables that are not asked for stay as they were.
 """
@@ -15,6 +18,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+import warnings
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -42,7 +46,9 @@ def forecasts(case: Case, one: Chosen, season: int) -> tuple[np.ndarray, np.ndar
     """Mean and s.d. (n, q) of the windows of one series, and the orders that were found."""
     grid, horizons = case.grids[one.series], np.array(case.spec.horizons)
     values = grid.filled[:, one.column]
-    model = AutoARIMA(season_length=season).fit(values[grid.test - POINTS : grid.test])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # candidates that do not converge are no candidates
+        model = AutoARIMA(season_length=season, approximation=True).fit(values[grid.test - POINTS : grid.test])
     origins = case.at[case.series == one.series]
     mean, sd = np.empty((len(origins), len(horizons))), np.empty((len(origins), len(horizons)))
     for i, at in enumerate(origins):

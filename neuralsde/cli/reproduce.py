@@ -16,6 +16,8 @@ EXPERIMENTS = {
     "interpolation": "neuralsde.experiments.interpolation:reproduce",
     "memory": "neuralsde.experiments.memory:reproduce",
     "physics": "neuralsde.experiments.physics:reproduce",
+    "regime-change": "neuralsde.experiments.regime_change:reproduce",
+    "super-resolution": "neuralsde.experiments.super_resolution:reproduce",
 }
 
 
@@ -26,9 +28,10 @@ def reproduce(
     out: Annotated[Path | None, Parameter(help="Folder to write to; runs/NAME by default.")] = None,
     seed: Seed = 0,
     seeds: Annotated[int, Parameter(help="How many seeds, from --seed on.")] = 1,
+    full: Annotated[bool, Parameter(help="The large size: hours, or a GPU.", negative="")] = False,
 ) -> None:
     """Repeat a published figure or table and print measured beside expected numbers."""
     target = function(EXPERIMENTS[choose(name, EXPERIMENTS, "experiment")])
     progress = function("neuralsde.train.progress:automatic")()
-    for line in target(out=out or Path("runs") / name, seed=seed, seeds=seeds, progress=progress):
+    for line in target(out=out or Path("runs") / name, seed=seed, seeds=seeds, full=full, progress=progress):
         print(line, flush=True)

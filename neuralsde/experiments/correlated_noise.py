@@ -25,7 +25,7 @@ import numpy as np
 
 from neuralsde.evaluate import style
 from neuralsde.evaluate.scores import energy_score
-from neuralsde.experiments.results import write_results
+from neuralsde.experiments.results import opening, write_results
 from neuralsde.experiments.seeds import BATCH, cell, pairs, paths, train, window
 from neuralsde.models.sequence_sde import Config, Running, SequenceSDE, loss
 from neuralsde.sde import LinearSDE
@@ -59,6 +59,7 @@ class Size:
 
 
 SMALL = Size(transitions=2_000, test=1_000, steps=300, starts=20, paths=10, dims=(4,), repeats=2)
+FULL = Size(transitions=100_000, test=50_000, steps=10_000, starts=1_000, paths=200, dims=(4, 16, 64, 256))
 
 
 # -- known laws ----------------------------------------------------------------------------------------------------
@@ -231,20 +232,22 @@ def _step(model: SequenceSDE, batch: Any, walk: np.ndarray) -> Any:
 
 
 def reproduce(
-    *, out: Path, seed: int = 0, seeds: int = 1, progress: Reporter | None = None, size: Size | None = None
+    *,
+    out: Path,
+    seed: int = 0,
+    seeds: int = 1,
+    full: bool = False,
+    progress: Reporter | None = None,
+    size: Size | None = None,
 ) -> Iterator[str]:
     """Fit every shape to every law, write correlated-noise.json, .md and .png into `out`; yields lines as they come.
 
     progress: not used; the fits of all seeds are one program.
     """
-    size, began = size or Size(), time.monotonic()
+    size, began = size or (FULL if full else Size()), time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
     facts: dict[str, Any] = {
-        "experiment": "correlated-noise",
-        "command": f"neuralsde reproduce correlated-noise --seed {seed} --seeds {seeds}",
-        "seeds": seeds,
-        "transitions": size.transitions,
-        "steps": size.steps,
+        **opening("correlated-noise", seed=seed, seeds=seeds, full=full, size=size),
         "laws": {},
     }
     for law in cases():
@@ -261,11 +264,12 @@ def reproduce(
 
 
 def _page(facts: dict[str, Any]) -> str:
+    size = facts["size"]
     lines = [
         "# Correlated noise",
         "",
-        f"Written by `{facts['command']}` in {facts['seconds']} s. {facts['transitions']:,} transitions of a linear "
-        f"SDE with known noise, θΔ = {_RATE}, {facts['steps']:,} steps of training, {facts['seeds']} seeds, mean ± "
+        f"Written by `{facts['command']}` in {facts['seconds']} s. {size['transitions']:,} transitions of a linear "
+        f"SDE with known noise, θΔ = {_RATE}, {size['steps']:,} steps of training, {facts['seeds']} seeds, mean ± "
         "standard error. Covariance: relative Frobenius error of one step. Regret: nats a step behind the exact law on "
         "fresh transitions (floor 0). Energy: energy score of the whole row 1 and 10 steps ahead; in the floor's line "
         "that of the exact law. The diagonal is the trivial line.",

@@ -24,7 +24,7 @@ import numpy as np
 
 from neuralsde.evaluate import style
 from neuralsde.experiments.one_dimension import Line, double_well, ornstein_uhlenbeck
-from neuralsde.experiments.results import write_results
+from neuralsde.experiments.results import opening, write_results
 from neuralsde.experiments.seeds import cell, paths, train, window
 from neuralsde.models.sequence_sde import Config, SequenceSDE
 from neuralsde.models.sequence_sde.objective import LAST_OF_BRIDGE
@@ -55,6 +55,7 @@ class Size:
 
 
 SMALL = Size(transitions=4_000, steps=600, chains=300, gaps=(60, 60), width=8)
+FULL = Size(transitions=200_000, steps=15_000, chains=5_000, gaps=(200, 1_000), width=64)
 
 
 def expected(line: Line, gaps: int) -> dict[str, float]:
@@ -65,11 +66,7 @@ def expected(line: Line, gaps: int) -> dict[str, float]:
     if not line.linear:
         return {}
     e = float(np.exp(-line.gap))
-    first, noise = 1 - e, 1 - e * e
-    tau = (np.arange(10_000) + 0.5) / 10_000 * LAST_OF_BRIDGE
-    on_chord = (1 - tau) ** 2 + tau**2 + 2 * tau * (1 - tau) * e
-    on_bridge = on_chord + noise * tau * (1 - tau)
-    bridge = -float((((1 - tau) * e + tau - on_bridge).sum()) / ((1 - tau) * on_bridge).sum())
+    first, noise, bridge = 1 - e, 1 - e * e, bridge_slope(line.gap)
     partner = 0.5 * noise / ((2 + e) / 3 + NOISE**2)  # of the law of the chord's points, smoothed
     twice = first - float(np.expm1(-0.5 * noise / (1 + NOISE**2)))  # a stabiliser's step decays as in continuous time
     return {
@@ -79,6 +76,15 @@ def expected(line: Line, gaps: int) -> dict[str, float]:
         "bridge": _stationary(bridge, noise + (bridge - first) ** 2),
         "first row + partner (wrong)": _stationary(twice, noise),
     }
+
+
+def bridge_slope(gap: float) -> float:
+    """B of the drift -b x that a bridge finds for the OU process of variance one, per gap."""
+    e = float(np.exp(-gap))
+    tau = (np.arange(10_000) + 0.5) / 10_000 * LAST_OF_BRIDGE
+    on_chord = (1 - tau) ** 2 + tau**2 + 2 * tau * (1 - tau) * e
+    on_bridge = on_chord + (1 - e * e) * tau * (1 - tau)
+    return -float((((1 - tau) * e + tau - on_bridge).sum()) / ((1 - tau) * on_bridge).sum())
 
 
 def _stationary(b: float, variance: float) -> float:
@@ -130,21 +136,22 @@ def _law(line: Line, x: np.ndarray) -> dict[str, list[float]]:
 
 
 def reproduce(
-    *, out: Path, seed: int = 0, seeds: int = 1, progress: Reporter | None = None, size: Size | None = None
+    *,
+    out: Path,
+    seed: int = 0,
+    seeds: int = 1,
+    full: bool = False,
+    progress: Reporter | None = None,
+    size: Size | None = None,
 ) -> Iterator[str]:
     """Train and sample every way on both processes, write interpolation.json, .md and .png; yields lines.
 
     progress: not used; the fits of all seeds are one program.
     """
-    size, began = size or Size(), time.monotonic()
+    size, began = size or (FULL if full else Size()), time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
     facts: dict[str, Any] = {
-        "experiment": "interpolation",
-        "command": f"neuralsde reproduce interpolation --seed {seed} --seeds {seeds}",
-        "seeds": seeds,
-        "transitions": size.transitions,
-        "steps": size.steps,
-        "gaps": size.gaps,
+        **opening("interpolation", seed=seed, seeds=seeds, full=full, size=size),
         "processes": {},
     }
     pictures = {}
@@ -162,11 +169,12 @@ def reproduce(
 
 
 def _page(facts: dict[str, Any]) -> str:
+    size, (short, long) = facts["size"], facts["size"]["gaps"]
     lines = [
         "# Interpolation between rows",
         "",
-        f"Written by `{facts['command']}` in {facts['seconds']} s. {facts['transitions']:,} transitions, "
-        f"{facts['steps']:,} steps of training, {facts['gaps'][0]} (OU) and {facts['gaps'][1]} gaps of sampling, "
+        f"Written by `{facts['command']}` in {facts['seconds']} s. {size['transitions']:,} transitions, "
+        f"{size['steps']:,} steps of training, {short} (OU) and {long} gaps of sampling, "
         f"{facts['seeds']} seeds, mean ± standard error. Weight: share of x > 0. Distance: W1 to the stationary law. "
         "Drift: relative RMS error of what is sampled. The trivial line is the flow of a chord alone, which for these "
         "processes is zero.",

@@ -1,170 +1,213 @@
-"""Linear SDEs seen at random times: data whose law is known, and what the best estimators make of them.
+"""Known linear SDEs: one, two and ten dimensions, noise of every channel alone or correlated (`known.Process`).
 
-    dy = (A y + b) dt + S dW,   S diagonal;      y(t + Δ) | y(t) ~ N(F y + c, Q),  F, c, Q by `sde.exact`
+    dy = A (y - mean) dt + S dW;      y(t + Δ) | y(t) ~ N(F y + c, Q),  F, c, Q in closed form
 
-Gaps come from a list of K values, spread evenly over U(.02, .2) / rate with rate = |λ(A)|, so exact kernels are K
-kernels, and all that 200,000 transitions say about (A, b, S) is K matrices M_k = Σ z zᵀ with z = (y0, 1, y1):
+All gaps are multiples of one, so F, c, Q of all come from one kernel. All that N transitions say about (A, b, S) is one
+matrix M_k = Σ z zᵀ a gap, with z = (y0, 1, y1):
 
     -log L = ½ Σ_k tr(Q_k⁻¹ G_k M_k G_kᵀ) + n_k log det 2πQ_k,   G = (-F, -c, I).
 
-Its minimum, by Newton steps from the Euler estimate, is the exact parametric maximum-likelihood estimate. For tables
-with missing entries the law of what was observed is that of a Kalman filter (THEORY 20). All in float64.
+Its minimum, by Fisher scoring from the truth, is the exact parametric maximum-likelihood estimate. For tables with
+missing entries the law of what was observed is that of a Kalman filter (THEORY 20). All in float64.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from scipy.linalg import expm
 
-from neuralsde.data import Trajectories, from_arrays
-from neuralsde.sde import LinearSDE
+from neuralsde.experiments.known import COUNTS, Sample, gaps
 
-GAP_RANGE = (0.02, 0.2)
-"""Gaps in relaxation times 1/rate (THEORY 19)."""
-_GAPS = 181
-_NEWTON_STEPS, _NEWTON_STOP, _WIDTH = 10, 1e-7, 1e-4
+_SCORING_STEPS, _WIDTH, _AT_ONCE = 3, 1e-4, 32
 
 
 @dataclass(frozen=True)
-class Process:
-    """dy = A (y - mean) dt + diag(sigma) dW, stable; `rate` is the largest |λ(A)|, the unit of all gaps."""
+class Linear:
+    """dy = A (y - mean) dt + root dW, stable, root lower triangular; gaps in units of 1 / `rate`, the largest |λ(A)|."""
 
     name: str
     A: np.ndarray
     mean: np.ndarray
-    sigma: np.ndarray
+    root: np.ndarray
+    rate: float
+
+    @classmethod
+    def of(cls, name: str, A: Any, mean: Any, root: Any) -> Linear:
+        """From A (d, d), mean (d,), S (d, d)."""
+        A, mean, root = (np.array(part, np.float64) for part in (A, mean, root))
+        return cls(name, A, mean, root, float(np.abs(np.linalg.eigvals(A)).max()))
 
     @property
     def dim(self) -> int:
+        """Channels d."""
         return len(self.mean)
 
-    @cached_property
-    def rate(self) -> float:
-        return float(np.abs(np.linalg.eigvals(self.A)).max())
+    @property
+    def correlated(self) -> bool:
+        """Whether channels share noise."""
+        return bool(np.any(self.root != np.diag(np.diag(self.root))))
 
-    @cached_property
-    def gaps(self) -> np.ndarray:
-        """The K gaps that occur, in clock units."""
-        return np.linspace(*GAP_RANGE, _GAPS) / self.rate
+    @property
+    def noise(self) -> np.ndarray:
+        """S Sᵀ (d, d)."""
+        return self.root @ self.root.T
 
     @cached_property
     def kernels(self) -> Kernels:
         """Exact transitions of every gap."""
-        return kernels(self.A, -self.A @ self.mean, self.sigma, self.gaps)
+        return kernels(self.A, -self.A @ self.mean, self.root, gaps(self)[0] / COUNTS[0])
 
     @cached_property
     def covariance(self) -> np.ndarray:
         """Stationary covariance (d, d): A P + P Aᵀ + S Sᵀ = 0."""
         eye = np.eye(self.dim)
-        flat = np.linalg.solve(np.kron(self.A, eye) + np.kron(eye, self.A), -np.diag(self.sigma**2).ravel())
+        flat = np.linalg.solve(np.kron(self.A, eye) + np.kron(eye, self.A), -self.noise.ravel())
         return flat.reshape(self.dim, self.dim)
 
     def drift(self, y: np.ndarray) -> np.ndarray:
-        """True drift (n, d) at states (n, d)."""
+        """A (y - mean)."""
         return (y - self.mean) @ self.A.T
 
+    def spread(self, y: np.ndarray) -> np.ndarray:
+        """√(S Sᵀ)_ii."""
+        return np.broadcast_to(np.sqrt(np.diag(self.noise)), y.shape)
+
+    def features(self, y: np.ndarray) -> np.ndarray:
+        """1, y."""
+        return np.concatenate([np.ones((len(y), 1)), y], axis=1)
+
+    def shape(self, y: np.ndarray) -> np.ndarray:
+        """One."""
+        return np.ones_like(y)
+
     def states(self, n: int, rng: np.random.Generator) -> np.ndarray:
-        """Stationary states (n, d)."""
+        """Of the stationary law."""
         return self.mean + rng.standard_normal((n, self.dim)) @ np.linalg.cholesky(self.covariance).T
+
+    def step(self, y: np.ndarray, k: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Exact draws."""
+        law = self.kernels
+        noise = np.einsum("sij,sj->si", law.root[k], rng.standard_normal(y.shape))
+        return np.einsum("sij,sj->si", law.F[k], y) + law.c[k] + noise
+
+    def log_density(self, y1: np.ndarray, y0: np.ndarray, k: np.ndarray) -> np.ndarray:
+        """Exact."""
+        law, found = self.kernels, np.empty(len(k))
+        for number in range(len(COUNTS)):
+            here = np.flatnonzero(k == number)
+            off = y1[here] - y0[here] @ law.F[number].T - law.c[number]
+            fit = (off * np.linalg.solve(law.Q[number], off.T).T).sum(1)
+            found[here] = -0.5 * (fit + np.linalg.slogdet(2 * np.pi * law.Q[number])[1])
+        return found
+
+    def one_step(self, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """E[F - I] / E[Δ] in place of A, √E[Q_ii / Δ] in place of S (what the varying gaps add to it is of order Δ²)."""
+        B = (self.kernels.F - np.eye(self.dim)).mean(0) / gaps(self).mean()
+        return (y - self.mean) @ B.T, np.broadcast_to(np.sqrt(np.diag(self.one_step_noise)), y.shape)
+
+    @property
+    def one_step_noise(self) -> np.ndarray:
+        """E[Q / Δ] (d, d)."""
+        return (self.kernels.Q / gaps(self)[:, None, None]).mean(0)
+
+    def exact(self, sample: Sample) -> Linear:
+        """The maximum of the exact likelihood over A, mean and S (its diagonal, or all of it), by Fisher scoring.
+
+        In units in which every parameter is about one: the truth's stationary s.d. and 1 / rate.
+        """
+        unit, rate, d = np.sqrt(np.diag(self.covariance)), self.rate, self.dim
+        A = self.A * unit / unit[:, None] / rate
+        S = self.root / unit[:, None] / np.sqrt(rate)
+        own = np.diag(np.log(np.diag(S))) + np.tril(S, -1)
+        which = np.tril_indices(d) if self.correlated else np.diag_indices(d)
+        p = np.concatenate([A.ravel(), np.zeros(d), own[which]])
+        M = _moments(sample, self.mean, unit)
+        for _ in range(_SCORING_STEPS):
+            slope, information = _score(p, M, which)
+            p = p + np.linalg.solve(information, slope)
+        A, b, S = _unpack(p, d, which)
+        A, S = A * unit[:, None] / unit * rate, S * unit[:, None] * np.sqrt(rate)
+        return Linear(self.name, A, self.mean - np.linalg.solve(A, b * unit * rate), S, rate)
+
+
+def ornstein_uhlenbeck() -> Linear:
+    """One dimension, in units of its own: relaxation time 2, mean 20, stationary s.d. 3."""
+    return Linear.of("OU", [[-0.5]], [20.0], [[3.0]])
+
+
+def rotating() -> Linear:
+    """Two dimensions that turn while they decay, λ = -.8 ± .6i, with unequal noise and units that are 40 apart."""
+    units = np.diag([1.0, 40.0])
+    turn = np.array([[-0.8, -0.6], [0.6, -0.8]])
+    return Linear.of("rotating", units @ turn @ np.linalg.inv(units), [5.0, -100.0], np.diag([1.0, 28.0]))
+
+
+def ten() -> Linear:
+    """Ten coupled channels with |λ| between .6 and 1, noise correlated by up to about .7, units from 1 to 30."""
+    rng, d = np.random.default_rng(7), 10
+    units = np.diag(10 ** rng.uniform(0.0, 1.5, d))
+    A = -0.8 * np.eye(d) + 0.05 * rng.standard_normal((d, d))
+    S = np.eye(d) + 0.35 * np.tril(rng.standard_normal((d, d)), -1)
+    return Linear.of("ten-dimensional", units @ A @ np.linalg.inv(units), 10 * rng.standard_normal(d), units @ S)
+
+
+# -- kernels -----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Kernels:
-    """F (K, d, d), c (K, d), Q (K, d, d) of K gaps."""
+    """F (K, d, d), c (K, d), Q (K, d, d) of K gaps, with an axis in front where there are several processes."""
 
     F: np.ndarray
     c: np.ndarray
     Q: np.ndarray
 
-
-def ornstein_uhlenbeck() -> Process:
-    """One dimension, in units of its own: relaxation time 2, mean 20, stationary s.d. 3."""
-    return Process("OU", np.array([[-0.5]]), np.array([20.0]), np.array([3.0]))
-
-
-def rotating() -> Process:
-    """Two dimensions that turn while they decay, λ = -.8 ± .6i, with unequal noise and units that are 40 apart."""
-    units = np.diag([1.0, 40.0])
-    turn = np.array([[-0.8, -0.6], [0.6, -0.8]])
-    return Process("rotating", units @ turn @ np.linalg.inv(units), np.array([5.0, -100.0]), np.array([1.0, 28.0]))
-
-
-# -- data ----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Sample:
-    """S stationary series of n + 1 rows: `values (S, n + 1, d)`, and `gap (S, n)`, the number of each gap in `gaps`."""
-
-    process: Process
-    values: np.ndarray
-    gap: np.ndarray
-
     @cached_property
-    def times(self) -> np.ndarray:
-        """(S, n + 1) clock times, from 0."""
-        steps = self.process.gaps[self.gap]
-        return np.concatenate([np.zeros((len(steps), 1)), np.cumsum(steps, axis=1)], axis=1)
-
-    @property
-    def transitions(self) -> int:
-        return self.gap.size
-
-    def table(self, keep: np.ndarray | None = None, *, complete_rows: bool = False) -> Trajectories:
-        """As a table; entries outside the mask `keep (S, n + 1, d)` are missing, or their rows are left out."""
-        values = self.values if keep is None else np.where(keep, self.values, np.nan)
-        if not complete_rows:
-            return from_arrays(list(self.times), list(values))
-        whole = [~np.isnan(v).any(1) for v in values]
-        return from_arrays(*([part[w] for part, w in zip(parts, whole, strict=True)] for parts in (self.times, values)))
+    def root(self) -> np.ndarray:
+        """Cholesky factors of Q."""
+        return np.linalg.cholesky(self.Q)
 
 
-def draw(process: Process, series: int, steps: int, rng: np.random.Generator) -> Sample:
-    """Exact paths: every step is drawn from the transition law of its gap."""
-    gap = rng.integers(0, len(process.gaps), (series, steps))
-    law = process.kernels
-    root = np.linalg.cholesky(law.Q)
-    y = process.states(series, rng)
-    path = [y]
-    for k in gap.T:
-        noise = np.einsum("sij,sj->si", root[k], rng.standard_normal(y.shape))
-        y = np.einsum("sij,sj->si", law.F[k], y) + law.c[k] + noise
-        path.append(y)
-    return Sample(process, np.stack(path, axis=1), gap)
+def kernels(A: np.ndarray, b: np.ndarray, S: np.ndarray, unit: float) -> Kernels:
+    """Exact F, c, Q of dy = (A y + b) dt + S dW over `COUNTS` units of time; also of several, along a first axis.
+
+    One unit by a matrix exponential (Van Loan 1978; short against 1 / rate, so nothing is lost in e^(-A h)), and from n
+    units those of n + 1. Written in numpy, as `sde.LinearSDE` would take longer to compile than all of this to run.
+    """
+    d, shape = A.shape[-1], A.shape[:-2]
+    block = np.zeros((*shape, 2 * d, 2 * d))
+    block[..., :d, :d], block[..., :d, d:], block[..., d:, d:] = -A, S @ S.swapaxes(-1, -2), A.swapaxes(-1, -2)
+    pushed = np.zeros((*shape, d + 1, d + 1))
+    pushed[..., :d, :d], pushed[..., :d, d] = A, b
+    moved, pushed = expm(block * unit), expm(pushed * unit)
+    F1, c1 = pushed[..., :d, :d], pushed[..., :d, d]
+    Q1, F1T = F1 @ moved[..., :d, d:], F1.swapaxes(-1, -2)
+    law, found = (F1, c1, Q1), []
+    for _ in range(int(COUNTS[-1]) - 1):
+        F, c, Q = law
+        Q = F1 @ Q @ F1T + Q1
+        law = F1 @ F, (F1 @ c[..., None])[..., 0] + c1, 0.5 * (Q + Q.swapaxes(-1, -2))
+        found.append(law)
+    return Kernels(*(np.stack(parts, axis=len(shape)) for parts in zip(*found, strict=True)))
 
 
-# -- what is known of the truth ------------------------------------------------------------------------------------
+# -- missing entries ---------------------------------------------------------------------------------------------------
 
 
-def log_density(law: Kernels, sample: Sample) -> np.ndarray:
-    """Log p(y1 | y0, Δ) (S, n) of every transition of a sample."""
-    y0, y1, k = sample.values[:, :-1], sample.values[:, 1:], sample.gap
-    r = y1 - np.einsum("snij,snj->sni", law.F[k], y0) - law.c[k]
-    return _gaussian(r, law.Q[k])
-
-
-def _gaussian(r: np.ndarray, Q: np.ndarray) -> np.ndarray:
-    """Log N(r; 0, Q), leading axes shared."""
-    fit = (r * np.linalg.solve(Q, r[..., None])[..., 0]).sum(-1)
-    return -0.5 * (fit + np.linalg.slogdet(2 * np.pi * Q)[1])
-
-
-def kalman(sample: Sample, keep: np.ndarray) -> tuple[float, int]:
+def kalman(process: Linear, sample: Sample, keep: np.ndarray) -> tuple[float, int]:
     """Log-likelihood of the observed entries given those before them, and their number.
 
     Counted are entries of a channel that has been observed before, as a model without a prior counts them.
     """
-    law, d = sample.process.kernels, sample.process.dim
-    mean = np.broadcast_to(sample.process.mean, sample.values[:, 0].shape)
-    cov = np.broadcast_to(sample.process.covariance, (len(mean), d, d))
+    law, d = process.kernels, process.dim
+    mean = np.broadcast_to(process.mean, sample.values[:, 0].shape)
+    cov = np.broadcast_to(process.covariance, (len(mean), d, d))
     seen_before = np.zeros(mean.shape, bool)
-    total, count = 0.0, 0
+    total, count, series = 0.0, 0, np.arange(len(mean))
     for row in range(sample.values.shape[1]):
         if row:
             k = sample.gap[:, row - 1]
@@ -173,7 +216,7 @@ def kalman(sample: Sample, keep: np.ndarray) -> tuple[float, int]:
         # one channel after the other: each is conditioned on those already taken in
         order = np.argsort(seen_before, axis=1, kind="stable")
         for position in range(d):
-            series, channel = np.arange(len(mean)), order[:, position]
+            channel = order[:, position]
             here = keep[series, row, channel]
             var = cov[series, channel, channel]
             off = np.where(here, sample.values[series, row, channel] - mean[series, channel], 0.0)
@@ -187,127 +230,47 @@ def kalman(sample: Sample, keep: np.ndarray) -> tuple[float, int]:
     return total, count
 
 
-def one_step_sigma(process: Process) -> np.ndarray:
-    """The best constant diffusion (d,) of a one-step transition: √E[Q_ii / Δ]."""
-    variance = np.einsum("kii->ki", process.kernels.Q) / process.gaps[:, None]
-    return np.sqrt(variance.mean(0))
+# -- the exact estimate ------------------------------------------------------------------------------------------------
 
 
-def euler_bias(process: Process) -> tuple[float, float]:
-    """Relative drift error of a perfect one-step fit: |λ| E[Δ] / 2, and exactly, with the loss's weights.
+def _moments(sample: Sample, centre: np.ndarray, unit: np.ndarray) -> np.ndarray:
+    """M (K, 2d + 1, 2d + 1): Σ z zᵀ over the transitions of each gap, z = (y0, 1, y1) in those units."""
+    y1, y0, k = sample.pairs
+    z = np.concatenate([(y0 - centre) / unit, np.ones((len(y0), 1)), (y1 - centre) / unit], axis=1)
+    return np.stack([z[k == number].T @ z[k == number] for number in range(len(COUNTS))])
 
-    That is B = E[F(Δ) - I] / E[Δ] in place of A, since the loss weighs a transition by its gap.
+
+def _unpack(p: np.ndarray, d: int, which: tuple[np.ndarray, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A (..., d, d), b (..., d) and S (..., d, d), whose diagonal is kept as logarithms."""
+    S = np.zeros((*p.shape[:-1], d, d))
+    S[..., which[0], which[1]] = p[..., d * d + d :]
+    diagonal = np.arange(d)
+    S[..., diagonal, diagonal] = np.exp(S[..., diagonal, diagonal])
+    return p[..., : d * d].reshape(*p.shape[:-1], d, d), p[..., d * d : d * d + d], S
+
+
+def _score(p: np.ndarray, M: np.ndarray, which: tuple[np.ndarray, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Slope (P,) of the log-likelihood and the information (P, P), from central differences of F, c and Q.
+
+    Of N(F y + c, Q): Σ_k tr(Q⁻¹ dG M Gᵀ..) as in the head, and n_k (½ tr(Q⁻¹ ∂Q Q⁻¹ ∂'Q) + E[∂m ᵀQ⁻¹ ∂'m]).
     """
-    B = (process.kernels.F - np.eye(process.dim)).mean(0) / process.gaps.mean()
-    root = np.linalg.cholesky(process.covariance)
-    error, size = (np.linalg.norm((part @ root) / process.sigma[:, None]) for part in (B - process.A, process.A))
-    return process.rate * float(process.gaps.mean()) / 2, float(error / size)
-
-
-# -- estimators ----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A linear drift A y + b and a diffusion sigma."""
-
-    A: np.ndarray
-    b: np.ndarray
-    sigma: np.ndarray
-
-    def drift(self, y: np.ndarray) -> np.ndarray:
-        return y @ self.A.T + self.b
-
-
-def kernels(A: np.ndarray, b: np.ndarray, sigma: np.ndarray, gaps: np.ndarray) -> Kernels:
-    """Exact F, c, Q of dy = (A y + b) dt + diag(sigma) dW."""
-    with jax.enable_x64(True):
-        F, c, Q = _exact(*map(jnp.asarray, (A, b, sigma, gaps)))
-        return Kernels(np.asarray(F), np.asarray(c), np.asarray(Q))
-
-
-@jax.jit
-def _exact(A: Array, b: Array, sigma: Array, gaps: Array) -> tuple[Array, Array, Array]:
-    return jax.vmap(LinearSDE(A, b, jnp.diag(sigma)).kernel)(gaps)
-
-
-def euler_kernels(estimate: Estimate, gaps: np.ndarray) -> Kernels:
-    """One Euler-Maruyama step for each gap."""
-    dt = gaps[:, None, None]
-    eye = np.eye(len(estimate.b))
-    return Kernels(eye + estimate.A * dt, estimate.b * gaps[:, None], np.diag(estimate.sigma**2) * dt)
-
-
-def euler_estimate(sample: Sample) -> Estimate:
-    """Least squares weighted by the gap, then σ² = mean r² Δ: what the sequence SDE's losses ask of a linear model."""
-    d, M, gaps = sample.process.dim, _moments(sample), sample.process.gaps[:, None, None]
-    inputs, outputs = M[:, : d + 1, : d + 1], M[:, d + 1 :, : d + 1] - M[:, :d, : d + 1]
-    Ab = np.linalg.solve((inputs * gaps).sum(0), outputs.sum(0).T).T
-    G = np.concatenate(
-        [-np.eye(d) - gaps * Ab[:, :d], -gaps * Ab[:, d:], np.broadcast_to(np.eye(d), (len(M), d, d))], 2
-    )
-    variance = np.einsum("kij,kjl,kil->i", G, M / gaps, G) / sample.transitions
-    return Estimate(Ab[:, :d], Ab[:, d], np.sqrt(variance))
-
-
-def exact_estimate(sample: Sample) -> Estimate:
-    """The maximum of the exact likelihood over A, b and sigma.
-
-    Newton steps with central differences, in units in which every parameter is about one: the stationary covariance
-    of the data, and 1/rate.
-    """
-    process, d, start = sample.process, sample.process.dim, euler_estimate(sample)
-    flat = sample.values.reshape(-1, d)
-    centre, unit = flat.mean(0), flat.std(0)
-    T = np.zeros((2 * d + 1, 2 * d + 1))  # z in those units is T z
-    T[:d, :d] = T[d + 1 :, d + 1 :] = np.diag(1 / unit)
-    T[:d, d] = T[d + 1 :, d] = -centre / unit
-    T[d, d] = 1.0
-    M, gaps, rate = T @ _moments(sample) @ T.T, process.gaps * process.rate, process.rate
-    A = start.A * unit / unit[:, None] / rate
-    b = start.drift(centre) / unit / rate
-    p = np.concatenate([A.ravel(), b, np.log(start.sigma / unit / np.sqrt(rate))])
-    for _ in range(_NEWTON_STEPS):
-        slope, curvature = _derivatives(lambda at: _negative_log_likelihood(at, M, gaps), p)
-        step = np.linalg.solve(curvature, slope)
-        p = p - step
-        if np.abs(step).max() < _NEWTON_STOP:
-            break
-    A, b, log_sigma = _unpack(p, d)
-    A = A * unit[:, None] / unit * rate
-    return Estimate(A, b * unit * rate - A @ centre, np.exp(log_sigma) * unit * np.sqrt(rate))
-
-
-def _derivatives(f: Callable[[np.ndarray], float], p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Gradient and Hessian by central differences of width `_WIDTH`."""
-    step = _WIDTH * np.eye(len(p))
-    up, down, here = [f(p + e) for e in step], [f(p - e) for e in step], f(p)
-    slope = (np.array(up) - down) / (2 * _WIDTH)
-    curvature = np.diag((np.array(up) - 2 * here + down) / _WIDTH**2)
-    for i, j in zip(*np.triu_indices(len(p), 1), strict=True):
-        both = f(p + step[i] + step[j]) + f(p - step[i] - step[j])
-        curvature[i, j] = curvature[j, i] = (both - up[i] - up[j] - down[i] - down[j] + 2 * here) / (2 * _WIDTH**2)
-    return slope, curvature
-
-
-def _moments(sample: Sample) -> np.ndarray:
-    """M (K, 2d + 1, 2d + 1): Σ z zᵀ over the transitions of each gap, z = (y0, 1, y1)."""
-    y0, y1 = (part.reshape(sample.transitions, -1) for part in (sample.values[:, :-1], sample.values[:, 1:]))
-    z = np.concatenate([y0, np.ones((len(y0), 1)), y1], axis=1)[np.argsort(sample.gap.ravel(), kind="stable")]
-    ends = np.cumsum(np.bincount(sample.gap.ravel(), minlength=_GAPS))
-    return np.stack([part.T @ part for part in np.split(z, ends[:-1])])
-
-
-def _unpack(p: np.ndarray, d: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    return p[: d * d].reshape(d, d), p[d * d : d * d + d], p[d * d + d :]
-
-
-def _negative_log_likelihood(p: np.ndarray, M: np.ndarray, gaps: np.ndarray) -> float:
-    """Per transition."""
-    d = (M.shape[1] - 1) // 2
-    A, b, log_sigma = _unpack(p, d)
-    law = kernels(A, b, np.exp(log_sigma), gaps)
-    G = np.concatenate([-law.F, -law.c[:, :, None], np.broadcast_to(np.eye(d), law.F.shape)], axis=2)
-    fit = np.trace(np.linalg.solve(law.Q, G @ M @ G.swapaxes(1, 2)), axis1=1, axis2=2)
-    count = M[:, d, d]
-    return float(0.5 * (fit + count * np.linalg.slogdet(2 * np.pi * law.Q)[1]).sum() / count.sum())
+    d, unit = (M.shape[1] - 1) // 2, 0.01
+    here = kernels(*_unpack(p, d, which), unit)
+    inverse, count, inner = np.linalg.inv(here.Q), M[:, d, d], M[:, : d + 1, : d + 1]
+    residual = M[:, d + 1 :, : d + 1] - np.concatenate([here.F, here.c[..., None]], 2) @ inner  # Σ r (y0, 1)ᵀ
+    G = np.concatenate([-here.F, -here.c[..., None], np.broadcast_to(np.eye(d), here.F.shape)], 2)
+    second = inverse @ (G @ M @ G.swapaxes(1, 2)) @ inverse - count[:, None, None] * inverse
+    whiten = np.linalg.cholesky(inverse).swapaxes(1, 2)
+    spread = np.linalg.cholesky(inner)
+    slopes, means, noises = [], [], []
+    for first in range(0, len(p), _AT_ONCE):
+        moves = _WIDTH * np.eye(len(p))[first : first + _AT_ONCE]
+        up, down = (kernels(*_unpack(p + sign * moves, d, which), unit) for sign in (1, -1))
+        dF, dc, dQ = ((getattr(up, n) - getattr(down, n)) / (2 * _WIDTH) for n in ("F", "c", "Q"))
+        dm = np.concatenate([dF, dc[..., None]], 3)
+        slopes.append(((inverse @ residual) * dm).sum((1, 2, 3)) + 0.5 * (second * dQ).sum((1, 2, 3)))
+        means.append((whiten @ dm @ spread).reshape(len(moves), -1))
+        scaled = whiten @ dQ @ whiten.swapaxes(1, 2) * np.sqrt(0.5 * count)[:, None, None]
+        noises.append(scaled.reshape(len(moves), -1))
+    means, noises = np.concatenate(means), np.concatenate(noises)
+    return np.concatenate(slopes), means @ means.T + noises @ noises.T

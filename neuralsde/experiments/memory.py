@@ -25,7 +25,7 @@ from scipy.linalg import toeplitz
 from neuralsde.data import Nothing
 from neuralsde.evaluate import style
 from neuralsde.experiments.held_out import Origins, Row, of_law, of_model, over, random_walk, table
-from neuralsde.experiments.results import write_results
+from neuralsde.experiments.results import opening, write_results
 from neuralsde.models.sequence_sde import Config
 from neuralsde.runs.fit import fit
 from neuralsde.train.problem import TrainConfig
@@ -53,6 +53,7 @@ class Size:
 
 
 SMALL = Size(fits=1, series=3, rows=120, width=4, steps=3, batch=8, paths=4, origins=3)
+FULL = Size(series=200, rows=1_000, width=64, steps=20_000, batch=512, paths=200, origins=2_000)
 
 
 def methods(width: int) -> dict[str, Config]:
@@ -204,19 +205,23 @@ class Drawn:
 
 
 def reproduce(
-    *, out: Path, seed: int = 0, seeds: int = 1, progress: Reporter | None = None, size: Size | None = None
+    *,
+    out: Path,
+    seed: int = 0,
+    seeds: int = 1,
+    full: bool = False,
+    progress: Reporter | None = None,
+    size: Size | None = None,
 ) -> Iterator[str]:
     """Run both processes, write memory.json, memory.md and memory.png into `out`; yields lines as they become known.
 
     seeds: times the size: two seeds are ten fits of each method.
     """
-    size, began = size or Size(), time.monotonic()
+    size, began = size or (FULL if full else Size()), time.monotonic()
     drawn = {process: Drawn.of(process, 1_000 + seed, size) for process in PROCESSES}
     facts: dict[str, Any] = {
-        "experiment": "memory",
-        "command": f"neuralsde reproduce memory --seed {seed} --seeds {seeds}",
+        **opening("memory", seed=seed, seeds=seeds, full=full, size=size),
         "asked": size.fits * seeds,
-        "size": vars(size),
         "expected nats": {process: expected(process) for process in PROCESSES},
         "known": {process: one.known() for process, one in drawn.items()},
         "limits": {process: one.limits() for process, one in drawn.items()},

@@ -26,7 +26,7 @@ import numpy as np
 
 from neuralsde.data import Nothing, Trajectories, from_arrays
 from neuralsde.evaluate import style
-from neuralsde.experiments.results import write_results
+from neuralsde.experiments.results import opening, write_results
 from neuralsde.models.physics import Panel, Physics, PhysicsSDE, Positive, Residual
 from neuralsde.models.sequence_sde import Config
 from neuralsde.runs.fit import fit
@@ -83,6 +83,7 @@ class Size:
 SMALL = Size(
     sets=3, series=2, rows=25, wrong_sets=1, wrong_series=2, wrong_rows=40, residual_steps=3, network_steps=3, width=4
 )
+FULL = Size(sets=500, wrong_sets=20, residual_steps=3_000, network_steps=10_000, width=64)
 
 
 # -- data ----------------------------------------------------------------------------------------------------------
@@ -253,13 +254,19 @@ def _scores(name: str, rows: list[dict[str, Any]]) -> dict[str, dict[str, float]
 
 
 def reproduce(
-    *, out: Path, seed: int = 0, seeds: int = 1, progress: Reporter | None = None, size: Size | None = None
+    *,
+    out: Path,
+    seed: int = 0,
+    seeds: int = 1,
+    full: bool = False,
+    progress: Reporter | None = None,
+    size: Size | None = None,
 ) -> Iterator[str]:
     """Run both parts, write physics.json, physics.md and physics.png into `out`; yields lines as they become known.
 
     seeds: times the size: two seeds are 100 sets and 10 sets.
     """
-    size, began = size or Size(), time.monotonic()
+    size, began = size or (FULL if full else Size()), time.monotonic()
     sets = draw(LotkaVolterra(**RATES), size.sets * seeds, size.series, size.rows, seed)
     missing = by_filter(sets, complete=False, seed=seed)
     fits = {
@@ -275,8 +282,7 @@ def reproduce(
     yield f"recovery: {sum(met)} of {len(met)} parameters covered in 90-100 % of {len(sets.times)} sets"
     _picture(fits, out / "physics.png")
     facts: dict[str, Any] = {
-        "experiment": "physics",
-        "command": f"neuralsde reproduce physics --seed {seed} --seeds {seeds}",
+        **opening("physics", seed=seed, seeds=seeds, full=full, size=size),
         "rates": RATES,
         "capacity": CAPACITY,
         "sets": len(sets.times),

@@ -17,6 +17,12 @@ RESULTS = Path("experiments/results")
 """Where committed results lie, from the root of the repository."""
 
 
+def opening(name: str, *, seed: int, seeds: int, full: bool, size: Any) -> dict[str, Any]:
+    """The first facts of a result: which experiment, the command that repeats it, and at what size (a dataclass)."""
+    command = f"neuralsde reproduce {name} --seed {seed} --seeds {seeds}" + (" --full" if full else "")
+    return {"experiment": name, "command": command, "seeds": seeds, "size": vars(size)}
+
+
 def circumstances() -> dict[str, Any]:
     """When, where and with what a result was made."""
     return {

@@ -17,12 +17,14 @@ from scipy import stats
 from neuralsde.data import Trajectories, from_arrays
 from neuralsde.errors import InputError
 from neuralsde.evaluate import scores as sc
-from neuralsde.experiments.forecast import gru, gru_fit, harness, peers
+from neuralsde.experiments.forecast import experiment, gru, gru_fit, harness, peers
 from neuralsde.experiments.forecast.baselines import VAR, choose_vars, persistence, var
 from neuralsde.experiments.forecast.case import Case, rehearsal
 from neuralsde.experiments.forecast.data import BEIJING_COLUMNS, CURRENCIES, SPECS, Spec, load
 from neuralsde.experiments.forecast.law import LEVELS, Forecast, Marks, marks
+from neuralsde.experiments.forecast.report import table_record
 from neuralsde.experiments.forecast.verdict import lines, verdict
+from neuralsde.experiments.results import write_results
 
 SPEC = Spec("toy", "toy", (1, 2, 8), 60, 20, "this file")
 
@@ -305,19 +307,53 @@ def flat(case: Case, crps: float, coverage: dict[int, float]) -> Marks:
     return Marks(np.full(case.truth.shape, crps), np.full(case.truth.shape[:2], crps), shares)
 
 
-def test_the_verdict_takes_the_strongest_other_and_the_worst_horizon() -> None:
-    case = toy()
+def outcome(case: Case) -> harness.Outcome:
+    """The VAR a little better in CRPS, the sequence SDE better calibrated, but at one horizon."""
     found = {name: flat(case, 1.0, {80: 0.9, 95: 0.99}) for name in harness.METHODS}
     found["VAR"] = flat(case, 0.99, {80: 0.9, 95: 0.99})
     found[harness.OURS] = flat(case, 1.0, {80: 0.78, 95: 0.96})
     found[harness.OURS].coverage[80][:, 2] = 0.84
-    one = verdict(harness.Outcome(case, found, {}, {}), "no file")
+    sizes = {harness.OURS: 100, harness.DEEPAR: 90}
+    return harness.Outcome(case, found, {name: 1.0 for name in sizes}, sizes)
+
+
+def test_the_verdict_takes_the_strongest_other_and_the_worst_horizon() -> None:
+    one = verdict(table_record(outcome(toy()), "no file"))
     assert one.worst_ratio[0] == "VAR"
     np.testing.assert_allclose(one.worst_ratio[1], 1 / 0.99)
     assert one.among_best
     assert not one.calibrated  # 84 % at one horizon
     assert one.best_calibrated[0] == harness.OURS
     assert [row["met"] for row in lines([one])] == ["yes", "no", "no", "yes"]
+
+
+def test_the_verdict_counts_autoarima_on_its_series() -> None:
+    """It is half as good on them, and further from nominal; then twice as good, and nearer."""
+    case = toy()
+    for crps, share, strongest, calibrated in ((2.0, 0.5, "VAR", harness.OURS), (0.5, 0.8, "AutoARIMA", "AutoARIMA")):
+        coverage = {80: np.full(3, share), 95: np.full(3, share + 0.15)}
+        peer = peers.Peer(peers.chosen(case), np.full(3, crps), coverage, "")
+        one = verdict(table_record(outcome(case), peer))
+        assert one.worst_ratio[0] == strongest
+        np.testing.assert_allclose(one.ratios["AutoARIMA"], 1 / crps)
+        assert one.best_calibrated[0] == calibrated
+
+
+def test_tables_of_the_same_command_stay_on_file(tmp_path: Path) -> None:
+    facts = {"command": "c", "size": {"fits": 1}}
+    write_results("forecast", {**facts, "tables": {"etth1": {"a": 1}}}, "", tmp_path)
+    assert experiment._on_file(tmp_path, facts) == {"etth1": {"a": 1}}
+    assert experiment._on_file(tmp_path, {**facts, "size": {"fits": 2}}) == {}
+    assert experiment._on_file(tmp_path / "none", facts) == {}
+
+
+def test_an_unset_folder_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NEURALSDE_DATA", raising=False)
+    with pytest.raises(InputError) as caught:
+        next(experiment.reproduce(out=tmp_path))
+    assert "NEURALSDE_DATA" in str(caught.value)
+    assert "\n" not in str(caught.value).strip()
+    assert not list(tmp_path.iterdir())
 
 
 def test_autoarima_is_read_where_it_fits(tmp_path: Path) -> None:
@@ -336,14 +372,3 @@ def test_autoarima_is_read_where_it_fits(tmp_path: Path) -> None:
     np.testing.assert_allclose(own, 2.0)
     np.testing.assert_allclose(share[95], 0.9)
     assert "other data or windows" in str(peers.read_peer(toy(seed=1), tmp_path))
-
-
-def hourly(folder: Path, rows: int = 1_500) -> Trajectories:
-    """A table in the form of ETTh1 with seven columns of an autoregression."""
-    (folder / "ett").mkdir(parents=True)
-    times = np.datetime64("2016-07-01T00", "h") + np.arange(rows)
-    values = np.tile(simulated(rows, 0), 4)[:, :7] + np.random.default_rng(1).standard_normal((rows, 7))
-    cells = [",".join(f"{value:.6f}" for value in row) for row in values]
-    body = [f"{str(t).replace('T', ' ')}:00:00,{row}" for t, row in zip(times, cells, strict=True)]
-    (folder / "ett/ETTh1.csv").write_text("\n".join(["date,HUFL,HULL,MUFL,MULL,LUFL,LULL,OT", *body]) + "\n")
-    return load("etth1", folder)

@@ -74,7 +74,7 @@ CALENDAR: dict[str, tuple[str, ...]] = {
     "etth1": ("hour-of-day", "day-of-week"),
     "exchange": (),
     "weather": ("hour-of-day",),
-    "beijing": ("hour-of-day",),
+    "beijing": ("hour-of-day", "day-of-year"),
 }
 """Covariates. Not the season where a year or less is there to learn it from."""
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -48,7 +47,6 @@ def evaluate(
     *,
     seeds: Sequence[int],
     paths: int,
-    out: Path | None = None,
     progress: Reporter | None = None,
 ) -> Iterator[str | Outcome]:
     """Lines that say what is being done, and at the end the outcome; scores of the networks are means over seeds."""
@@ -59,8 +57,7 @@ def evaluate(
     tracks = Tracks.of(case, season=gru.season, length=gru.length, burn=gru.burn)
     for seed in seeds:
         began = time.monotonic()
-        folder = None if out is None else out / f"{case.spec.name}-{seed}"
-        run = fit_ours(case, settings, seed=seed, out=folder, progress=progress)
+        run = fit_ours(case, settings, seed=seed, progress=progress)
         took = time.monotonic() - began
         found[OURS].append(marks(sequence_sde(run, case, n=paths, seed=seed), case))
         sizes[OURS] = parameters(run)

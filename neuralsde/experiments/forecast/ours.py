@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -39,15 +38,12 @@ SETTINGS: Mapping[str, Settings] = {
 """What is fitted by default: not chosen yet. To be chosen on `Case.rehearsal`, never on the test part."""
 
 
-def fit_ours(
-    case: Case, settings: Settings, *, seed: int, out: Path | None = None, progress: Reporter | None = None
-) -> Run:
-    """A run on the rows before the test part."""
+def fit_ours(case: Case, settings: Settings, *, seed: int, progress: Reporter | None = None) -> Run:
+    """A run, in memory, on the rows before the test part."""
     return fit(
         case.data,
         model=settings.model,
         seed=seed,
-        out=out,
         split=LastPart(0.2),
         training=settings.training,
         progress=progress,

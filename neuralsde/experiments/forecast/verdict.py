@@ -3,18 +3,21 @@
 Asked: CRPS best or within 2 % of the best on three of the four tables; 80 % and 95 % coverage within 3 points at every
 horizon, and nearer than any other method's. The CRPS of a table is the geometric mean over horizons of the ratio to
 persistence, so that each horizon has the same weight; of AutoARIMA, which is given some of the series only, the ratio
-to it on those series is taken.
+to it on those series is taken. All is read from the record of a table (`report.table_record`), so that a table that
+was measured earlier counts too.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from neuralsde.experiments.forecast.harness import METHODS, OURS, Outcome
-from neuralsde.experiments.forecast.law import LEVELS, Marks, mean_over_columns
-from neuralsde.experiments.forecast.peers import AUTOARIMA, Peer, on_chosen
+from neuralsde.experiments.forecast.harness import METHODS, OURS
+from neuralsde.experiments.forecast.law import LEVELS
+from neuralsde.experiments.forecast.peers import AUTOARIMA
 
 WITHIN, POINTS, TABLES = 1.02, 0.03, 3
 
@@ -52,21 +55,16 @@ class Verdict:
         return name, distance[name]
 
 
-def verdict(outcome: Outcome, peer: Peer | str) -> Verdict:
-    """Ratios and distances of one table."""
-    crps = {name: mean_crps(marks) for name, marks in outcome.marks.items()}
+def verdict(record: Mapping[str, Any]) -> Verdict:
+    """Ratios and distances of one table, from its record."""
+    methods, peer = record["methods"], record["autoarima"]
+    crps = {name: np.array(methods[name]["crps"]["value"]) for name in METHODS}
     ratios = {name: _with_average(crps[OURS] / crps[name]) for name in METHODS if name != OURS}
-    off = {name: _off(marks) for name, marks in outcome.marks.items()}
-    if isinstance(peer, Peer):
-        own = on_chosen(outcome.marks[OURS], outcome.case, peer.series)[0]
-        ratios[AUTOARIMA] = _with_average(own / peer.crps)
-        off[AUTOARIMA] = np.stack([peer.coverage[level] - level / 100 for level in LEVELS])
-    return Verdict(outcome.case.spec.title, ratios, off)
-
-
-def mean_crps(marks: Marks) -> np.ndarray:
-    """CRPS (q,): over columns, then over windows."""
-    return np.nanmean(marks.over_columns(), axis=0)
+    off = {name: _off([methods[name][f"coverage {level}"]["value"] for level in LEVELS]) for name in METHODS}
+    if "crps" in peer:
+        ratios[AUTOARIMA] = _with_average(np.array(peer["crps of the sequence SDE on them"]) / np.array(peer["crps"]))
+        off[AUTOARIMA] = _off([peer[f"coverage {level}"] for level in LEVELS])
+    return Verdict(record["title"], ratios, off)
 
 
 def lines(verdicts: list[Verdict]) -> list[dict[str, str]]:
@@ -113,8 +111,8 @@ def _with_average(ratio: np.ndarray) -> np.ndarray:
     return np.append(ratio, np.exp(np.log(ratio).mean()))
 
 
-def _off(marks: Marks) -> np.ndarray:
-    return np.stack([np.nanmean(mean_over_columns(marks.coverage[level]), axis=0) - level / 100 for level in LEVELS])
+def _off(shares: list[list[float]]) -> np.ndarray:
+    return np.array(shares) - np.array(LEVELS)[:, None] / 100
 
 
 def _yes(met: bool) -> str:
