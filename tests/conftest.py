@@ -15,6 +15,8 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")  # the laws are stated for the CPU; JAX_PLATFORMS=cuda asks another device
 os.environ.setdefault("EQX_ON_ERROR", "nan")
+# Most of the time of a cold run is LLVM's: programs that run once need not be fast. XLA_FLAGS= tests what users run.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 os.environ.setdefault("MPLBACKEND", "agg")
 
 import jax  # noqa: E402

@@ -13,7 +13,7 @@ from neuralsde.sde.exact import GBM, LiExample3
 from neuralsde.sde.solution import Result
 
 KEY = jax.random.key(9)
-KEYS = jax.random.split(KEY, 32)
+KEYS = jax.random.split(KEY, 12)
 
 
 TS = np.array([0.0, 0.4, 1.0])
@@ -22,7 +22,7 @@ TS = np.array([0.0, 0.4, 1.0])
 def solve(a, b, key, tolerance):
     """The end, then the whole solution: `value_and_grad` of it under `vmap` is the one program of these tests."""
     process = LiExample3(a, b).process()
-    found = simulate_adaptive(process, 0.4, TS, key=key, rtol=tolerance, atol=tolerance, max_steps=512)
+    found = simulate_adaptive(process, 0.4, TS, key=key, rtol=tolerance, atol=tolerance, max_steps=256)
     return found.ys[-1], found
 
 
@@ -40,7 +40,7 @@ def test_error_and_gradient_fall_with_the_tolerance_on_one_path_with_additive_no
     exact = LiExample3(0.7, 0.5).solution(0.4, TS[1:], W)
     slopes = jax.vmap(jax.grad(lambda a, b, w: LiExample3(a, b).solution(0.4, 1.0, w), (0, 1)), (None, None, 0))
     errors, off, steps = [], [], []
-    for tolerance in (1e-2, 1e-5):
+    for tolerance in (1e-2, 1e-4):
         (_, found), gradients = graded(0.7, 0.5, KEYS, tolerance)
         assert (found.result == Result.SUCCESSFUL).all()
         assert (found.ys[:, 0] == 0.4).all()

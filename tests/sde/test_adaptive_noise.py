@@ -11,7 +11,7 @@ from neuralsde.sde.exact import GBM
 from neuralsde.sde.solution import Result
 
 KEY = jax.random.key(9)
-KEYS = jax.random.split(KEY, 64)
+KEYS = jax.random.split(KEY, 16)
 
 
 @pytest.mark.usefixtures("x64")
@@ -21,7 +21,7 @@ def test_the_global_error_falls_with_the_tolerance_on_one_path():
     solve = jax.jit(
         jax.vmap(lambda k, tol: simulate_adaptive(gbm.process(), 1.0, ts, key=k, rtol=tol, atol=tol), (0, None))
     )
-    loose, tight = solve(KEYS, 1e-2), solve(KEYS, 1e-4)
+    loose, tight = solve(KEYS, 1e-2), solve(KEYS, 2e-4)
     exact = gbm.solution(1.0, ts[1:], W)
     far, near = (float(jnp.sqrt(((found.ys[:, 1:] - exact) ** 2).mean())) for found in (loose, tight))
     assert near < 0.3 * far < 1e-3
@@ -34,14 +34,14 @@ def test_noise_that_does_not_commute_keeps_its_moments():
     A, B = jnp.array([[0.0, 0.6], [0.2, 0.0]]), jnp.array([[0.3, 0.0], [0.5, -0.3]])
     process = sde.SDE(lambda t, y, args: 0 * y, lambda t, y, args: jnp.stack([A @ y, B @ y], axis=1), sde.General(2))
     y0 = jnp.array([1.0, -0.5])
-    keys = jax.random.split(KEY, 2000)
+    keys = jax.random.split(KEY, 600)
     solve = jax.jit(
         jax.vmap(lambda k: simulate_adaptive(process, y0, jnp.array([0.0, 1.0]), key=k, rtol=0.02, atol=0.02))
     )
     found = solve(keys)
     assert (found.result == Result.SUCCESSFUL).all()
     ends = found.ys[:, -1]
-    assert (jnp.abs(ends.mean(0) - y0) < 4 * ends.std(0) / np.sqrt(2000)).all()
+    assert (jnp.abs(ends.mean(0) - y0) < 4 * ends.std(0) / np.sqrt(600)).all()
     moved = jax.scipy.linalg.expm(jnp.kron(A, A) + jnp.kron(B, B)) @ jnp.outer(y0, y0).ravel()
     squares = jnp.einsum("ni,nj->nij", ends, ends).reshape(-1, 4)
-    assert (jnp.abs(squares.mean(0) - moved) < 4 * squares.std(0) / np.sqrt(2000) + 0.01).all()
+    assert (jnp.abs(squares.mean(0) - moved) < 4 * squares.std(0) / np.sqrt(600) + 0.01).all()

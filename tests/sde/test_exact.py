@@ -90,6 +90,19 @@ def test_a_diagonal_linear_system_is_ornstein_uhlenbeck_even_after_a_long_time()
         assert jnp.allclose(cov, jnp.diag(exact[1]), rtol=2e-5, atol=1e-7)
 
 
+@pytest.mark.parametrize("dt", [1e-4, 1.0, 30.0])
+def test_a_linear_system_of_two_time_scales_keeps_its_digits(dt):
+    """In float32, rates .5 and 300 mixed by a change of basis, against the eigenvectors in float64."""
+    rate, V = np.array([-0.5, -300.0]), np.array([[1.0, 0.4], [-0.7, 1.0]])
+    A, b, S = V @ np.diag(rate) @ np.linalg.inv(V), np.array([0.3, -1.0]), np.array([[0.5, 0.0], [0.2, 0.3]])
+    mixed, both = np.linalg.solve(V, S), rate[:, None] + rate
+    F = V @ np.diag(np.exp(rate * dt)) @ np.linalg.inv(V)
+    c = V @ (np.expm1(rate * dt) / rate * np.linalg.solve(V, b))
+    Q = V @ (mixed @ mixed.T * np.expm1(both * dt) / both) @ V.T
+    for found, exact in zip(sde.LinearSDE(A, b, S).kernel(dt), (F, c, Q), strict=True):
+        assert np.abs(found - exact).max() < 1e-4 * np.abs(exact).max() + 1e-7
+
+
 def test_linear_kernel_solves_its_moment_equations():
     """dQ/dt = A Q + Q A' + S S', by a central difference, and the semigroup Q(2t) = F Q F' + Q."""
     with jax.enable_x64(True):
