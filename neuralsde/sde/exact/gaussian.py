@@ -143,9 +143,9 @@ class LinearSDE(eqx.Module):
     def kernel(self, dt: Any) -> tuple[Array, Array, Array]:
         """(F, c, Q): y_dt | y_0 ~ N(F y_0 + c, Q) for one gap dt.
 
-        Taylor's series over h = dt/65536, then sixteen doublings of the gap; no e^{-A h}, which a strongly contracting A
-        would let swallow Q, and E = F - I is what is doubled, so that a short gap keeps its digits. The relative error
-        of E, c and Q is (|A| h)^5/720 as long as |A| h < 2, that of rounding some units in the last place.
+        Taylor's series over h = dt/65536, then sixteen doublings of the gap; no e^{-A h}, which a strongly contracting
+        A would let swallow Q, and E = F - I is what is doubled, so that a short gap keeps its digits. The relative
+        error of E, c and Q is (|A| h)^5/720 as long as |A| h < 2, that of rounding some units in the last place.
         """
         h = dt / 2**_DOUBLINGS
         E, C, Q = e, c, q = self.A * h, self.b * h, self.S @ self.S.T * h
