@@ -11,12 +11,18 @@ from neuralsde.cli.common import Seed, choose
 from neuralsde.cli.entry import function
 
 EXPERIMENTS = {
+    "ablation": "neuralsde.experiments.ablation:reproduce",
     "branching": "neuralsde.experiments.branching:reproduce",
     "correlated-noise": "neuralsde.experiments.correlated_noise:reproduce",
+    "forecast": "neuralsde.experiments.forecast:reproduce",
     "interpolation": "neuralsde.experiments.interpolation:reproduce",
+    "long-horizon": "neuralsde.experiments.long_horizon:reproduce",
     "memory": "neuralsde.experiments.memory:reproduce",
+    "outliers": "neuralsde.experiments.outliers:reproduce",
     "physics": "neuralsde.experiments.physics:reproduce",
+    "recovery": "neuralsde.experiments.recovery:reproduce",
     "regime-change": "neuralsde.experiments.regime_change:reproduce",
+    "scaling": "neuralsde.experiments.scaling:reproduce",
     "super-resolution": "neuralsde.experiments.super_resolution:reproduce",
 }
 

@@ -42,32 +42,31 @@ def table(values: np.ndarray) -> Trajectories:
 
 def of_model(run: Run, values: np.ndarray, origins: Origins, *, n: int, seed: int) -> Row:
     """Scores of a fitted model on series (series, rows)."""
-    fitted, data = run.fitted, table(values)
-    rows, known = fitted.encoder.encode(data), [[s] for s in data]
-    found = {"nats": float(step_nats(run, values, origins.step, seed=seed).mean())}
-    leads = np.tile(np.array(origins.leads, np.float64), (len(origins.ahead), 1))
-    paths = paths_ahead(fitted, rows, _flat(values, origins.ahead), leads, known, n=n, seed=seed).states
-    drawn = fitted.encoder.decode(paths)[..., 0]
-    for j, lead in enumerate(origins.leads):
-        truth, samples = _truth(values, origins.ahead, lead), np.moveaxis(drawn[:, :, j], 1, 0)
-        found[f"crps {lead}"] = float(sc.crps_samples(samples, truth).mean())
-        found[f"coverage {lead}"] = float(sc.covered(samples, truth, 80).mean())
-    return found
+    return {name: float(each.mean()) for name, each in each_of_model(run, values, origins, n=n, seed=seed).items()}
 
 
-def step_nats(run: Run, values: np.ndarray, place: np.ndarray, *, seed: int) -> np.ndarray:
-    """Nats (n,) of the row after each place (n, 2) (series, row), one step ahead."""
+def each_of_model(run: Run, values: np.ndarray, origins: Origins, *, n: int, seed: int) -> dict[str, np.ndarray]:
+    """The same for every origin: "nats" (n,) of `origins.step`, the others (m,) of `origins.ahead`."""
     fitted, data = run.fitted, table(values)
     encoder, rows, known = fitted.encoder, fitted.encoder.encode(data), [[s] for s in data]
-    law = paths_ahead(fitted, rows, _flat(values, place), np.ones((len(place), 1)), known, n=1, seed=seed)
-    truth = _truth(values, place, 1)[:, None]
+
+    def flat(place: np.ndarray) -> np.ndarray:
+        return place[:, 0] * values.shape[1] + place[:, 1]
+
+    ones = np.ones((len(origins.step), 1))
+    law = paths_ahead(fitted, rows, flat(origins.step), ones, known, n=1, seed=seed)
+    truth = _truth(values, origins.step, 1)[:, None]
     mean, sd = (part[:, 0, 0].astype(np.float64) for part in (law.mean, law.sd))
-    return -(sc.log_density(encoder.encode_values(truth), mean, sd) + encoder.log_slope(truth))[:, 0]
-
-
-def _flat(values: np.ndarray, place: np.ndarray) -> np.ndarray:
-    """Rows of the table of all series."""
-    return place[:, 0] * values.shape[1] + place[:, 1]
+    nats = -(sc.log_density(encoder.encode_values(truth), mean, sd) + encoder.log_slope(truth))
+    found = {"nats": nats[:, 0]}
+    leads = np.tile(np.array(origins.leads, np.float64), (len(origins.ahead), 1))
+    paths = paths_ahead(fitted, rows, flat(origins.ahead), leads, known, n=n, seed=seed).states
+    drawn = encoder.decode(paths)[..., 0]
+    for j, lead in enumerate(origins.leads):
+        truth, samples = _truth(values, origins.ahead, lead), np.moveaxis(drawn[:, :, j], 1, 0)
+        found[f"crps {lead}"] = sc.crps_samples(samples, truth)
+        found[f"coverage {lead}"] = sc.covered(samples, truth, 80)
+    return found
 
 
 def of_law(mean: np.ndarray, sd: np.ndarray, values: np.ndarray, origins: Origins) -> Row:

@@ -22,12 +22,12 @@ from scipy.linalg import expm
 
 from neuralsde.experiments.known import COUNTS, Sample, gaps
 
-_SCORING_STEPS, _WIDTH, _AT_ONCE = 3, 1e-4, 32
+_SCORING_STEPS, _WIDTH, _AT_ONCE = 2, 1e-4, 32
 
 
 @dataclass(frozen=True)
 class Linear:
-    """dy = A (y - mean) dt + root dW, stable, root lower triangular; gaps in units of 1 / `rate`, the largest |λ(A)|."""
+    """dy = A (y - mean) dt + root dW, stable, root (d, d) lower triangular; `rate` is the largest |λ(A)|."""
 
     name: str
     A: np.ndarray
@@ -105,7 +105,7 @@ class Linear:
         return found
 
     def one_step(self, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """E[F - I] / E[Δ] in place of A, √E[Q_ii / Δ] in place of S (what the varying gaps add to it is of order Δ²)."""
+        """E[F - I] / E[Δ] for A and √E[Q_ii / Δ] for S (what the varying gaps add to it is of order Δ²)."""
         B = (self.kernels.F - np.eye(self.dim)).mean(0) / gaps(self).mean()
         return (y - self.mean) @ B.T, np.broadcast_to(np.sqrt(np.diag(self.one_step_noise)), y.shape)
 

@@ -23,6 +23,16 @@ def opening(name: str, *, seed: int, seeds: int, full: bool, size: Any) -> dict[
     return {"experiment": name, "command": command, "seeds": seeds, "size": vars(size)}
 
 
+def on_file(facts: dict[str, Any], out: Path) -> dict[str, Any]:
+    """What the same command, at the same size, has left in `out`, so that it can be made part by part; {} if nothing.
+
+    facts: as from `opening`.
+    """
+    path = out / f"{facts['experiment']}.json"
+    saved = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return saved if all(saved.get(key) == facts[key] for key in ("command", "size")) else {}
+
+
 def circumstances() -> dict[str, Any]:
     """When, where and with what a result was made."""
     return {

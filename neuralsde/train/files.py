@@ -3,8 +3,9 @@
 `write_atomic`: bytes go to a temporary file beside the target, are forced to disk, and the target's name is moved
 onto them (POSIX rename), so a reader sees the old file or the new one and never a part.
 `MetricsLog`: one JSON object a line, each with its `step`. Lines are forced to disk before the checkpoint of the same
-step is written, so the file always reaches at least as far as the newest checkpoint; `rewind(step)` cuts off what lies
-beyond, a line torn by a kill included, and the resumed run writes the same lines again. No line holds a time of day.
+step is written (and only then: it takes as long as some steps), so the file always reaches at least as far as the
+newest checkpoint; `rewind(step)` cuts off what lies beyond, a line torn by a kill included, and the resumed run writes
+the same lines again. No line holds a time of day.
 """
 
 from __future__ import annotations
@@ -90,14 +91,18 @@ class MetricsLog:
         if b"".join(kept) != content or not self.path.exists():
             write_atomic(self.path, b"".join(kept))
 
-    def append(self, row: Mapping[str, Any]) -> None:
-        """Write one line and force it to disk; a number that is not finite becomes null."""
-        clean = {name: _finite(value) for name, value in row.items()}
-        self.rows.append(clean)
-        if self.path is not None:
+    def append(self, *rows: Mapping[str, Any]) -> None:
+        """Write lines; a number that is not finite becomes null."""
+        clean = [{name: _finite(value) for name, value in row.items()} for row in rows]
+        self.rows += clean
+        if self.path is not None and clean:
             with self.path.open("ab") as file:
-                file.write(json.dumps(clean, allow_nan=False).encode() + b"\n")
-                file.flush()
+                file.write(b"".join(json.dumps(row, allow_nan=False).encode() + b"\n" for row in clean))
+
+    def force(self) -> None:
+        """To disk, whatever has been written."""
+        if self.path is not None and self.path.exists():
+            with self.path.open("ab") as file:
                 _to_disk(file.fileno())
 
 

@@ -6,8 +6,8 @@ Since a step is a pure function of (state, seed, step number) it repeats it bit 
 version of JAX; on a GPU with XLA_FLAGS=--xla_gpu_deterministic_ops=true).
 Best rule: the EMA weights are validated every `validate_every` steps and after the last one; the lowest score wins, the
 earlier of equals. Ctrl-C (or SIGTERM) saves and raises `Interrupted`; a second Ctrl-C stops at once.
-One compiled call makes as many steps as fit in a quarter of a second, so Ctrl-C is answered soon and the cost of
-a call is lost in it.
+One compiled call makes as many steps as fit in a quarter of a second, up to the next validation, so Ctrl-C is answered
+soon and the cost of a call is lost in it; lines that are due on the way come back from it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from neuralsde.train.files import CHECKPOINTS, METRICS, MetricsLog, only_writer
 from neuralsde.train.problem import Problem, TrainConfig
 from neuralsde.train.progress import Reporter, Silent
 from neuralsde.train.state import Best, TrainState
-from neuralsde.train.step import initial_state, make_advance
+from neuralsde.train.step import LINES, Lines, initial_state, make_advance
 
 CALL_SECONDS = 0.25
 
@@ -170,12 +170,13 @@ class _Session:
             allowed = 1 if seconds_per_step is None else max(1, int(CALL_SECONDS / seconds_per_step))
             target = min(target, self.step + allowed)
             before, clock = self.step, time.monotonic()
-            self.state = advance(self.state, self.data, target)
-            self.step = int(self.state.step)  # waits for the device
+            self.state, lines = advance(self.state, self.data, target)
+            # one transfer, which waits for the device
+            step, lines, tally = jax.device_get((self.state.step, lines, self.state.tally.sums))
+            self.step = int(step)
             took = (time.monotonic() - clock) / (target - before)
             seconds_per_step = CALL_SECONDS / 10 if seconds_per_step is None else took  # the first call compiles
-            self._check_finite()
-            self._event()
+            self._event(self._lines(before, lines), tally)
             now = time.monotonic()
             self.seconds, began = self.seconds + now - began, now
             if now - last_save >= self.config.save_seconds:
@@ -184,30 +185,30 @@ class _Session:
         self._save()
 
     def _next_event(self) -> int:
+        """The next validation, the end, or as many lines as a call can bring back."""
         config = self.config
-        rhythms = (config.log_every, config.validate_every)
-        return min(config.steps, *((self.step // every + 1) * every for every in rhythms))
+        rhythms = ((config.validate_every, 1), (config.log_every, LINES))
+        return min(config.steps, *((self.step // every + count) * every for every, count in rhythms))
 
-    def _event(self) -> None:
-        """At its time: a line of means, a validation, both in one line."""
-        config = self.config
-        row: dict[str, Any] = {"step": self.step}
-        last = self.step == config.steps
-        if last or self.step % config.log_every == 0:
-            row |= self._means()
-        if last or self.step % config.validate_every == 0:
-            row["validation"] = self._validate()
-            row |= self._remarks()
-        if len(row) > 1:
-            self.log.append(row)
+    def _lines(self, before: int, lines: Lines) -> list[dict[str, Any]]:
+        """The lines that were due since the step `before`, with their steps."""
+        every, last = self.config.log_every, self.config.steps
+        means = lines.means(tuple(self.state.tally.sums))
+        return [{"step": min((before // every + k + 1) * every, last), **row} for k, row in enumerate(means)]
+
+    def _event(self, rows: list[dict[str, Any]], tally: dict[str, Any]) -> None:
+        """Lines of means, and at its time a validation, in the line of the same step if there is one."""
+        try:
+            self._check_finite(tally)
+            if self.step == self.config.steps or self.step % self.config.validate_every == 0:
+                if not rows or rows[-1]["step"] < self.step:
+                    rows.append({"step": self.step})
+                rows[-1] |= {"validation": self._validate(), **self._remarks()}
+        finally:
+            self.log.append(*rows)
+        for row in rows:
             self.shown |= {name: row[name] for name in ("loss", "validation") if name in row}
         self.progress.update(self.step, self.shown)
-
-    def _means(self) -> dict[str, float]:
-        tally = jax.device_get(self.state.tally)
-        count = max(int(tally.count), 1)
-        self.state = eqx.tree_at(lambda state: state.tally, self.state, self.state.tally.cleared())
-        return {name: float(total) / count for name, total in tally.sums.items()}
 
     def _validate(self) -> float:
         score = float(self.problem.validate(eqx.combine(self.state.ema, self.static)))
@@ -226,8 +227,7 @@ class _Session:
             self.told.add(words)
         return {"notes": remarks} if remarks else {}
 
-    def _check_finite(self) -> None:
-        sums = jax.device_get(self.state.tally.sums)
+    def _check_finite(self, sums: dict[str, Any]) -> None:
         if np.isfinite(sums["loss"]) and np.isfinite(sums["grad_norm"]):
             return
         bad = ", ".join(name for name, value in sums.items() if not np.isfinite(value))
@@ -242,6 +242,7 @@ class _Session:
     def _save(self) -> None:
         if self.checkpoints is None or self.step == self.saved:
             return
+        self.log.force()
         note = {"config": self.config.to_dict(), "seconds": self.seconds}
         self.checkpoints.save(self.step, {"state": self.state, "best": self.best}, note)
         self.saved = self.step

@@ -24,10 +24,6 @@ class Tally(eqx.Module):
     sums: dict[str, Float[Array, ""]]
     count: Int[Array, ""]
 
-    def cleared(self) -> Tally:
-        """The empty tally of the same metrics."""
-        return jax.tree.map(lambda leaf: jnp.asarray(np.zeros(leaf.shape, leaf.dtype)), self)
-
 
 class Best(eqx.Module):
     """Beside the `TrainState`, the other half of a run's memory; no step reads it.

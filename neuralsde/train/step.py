@@ -5,35 +5,60 @@ gradient of loss(., batch, aux, key=k_loss), AdamW (Loshchilov & Hutter 2019) wi
 ema <- d(i) ema + (1 - d(i)) params.   The steps run in a while loop whose bounds are traced: how many steps one call
 makes never changes the program, so never the bits. The rates, the seed and the number of steps are inputs of the
 program too: another `--steps` or `--seed` reuses the compiled one. The loop leaves at the first loss or gradient that
-is not finite.
+is not finite. Sums of metrics that are due for a line of the log are set aside in the program, so that a line costs no
+call: for small networks a call costs as much as some ten steps.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, Key
 
 from neuralsde.train.problem import Problem, TrainConfig
 from neuralsde.train.state import PyTree, Tally, TrainState, copied
 
-Advance = Callable[[TrainState, PyTree, int], TrainState]
-"""`advance(state, data, stop)`: the state after `stop` steps; its input state is given away."""
-
-
+LINES = 64
+"""Most lines of the log that one call may come by."""
 _OWN_METRICS = ("loss", "grad_norm", "learning_rate")
+
+
+class Lines(NamedTuple):
+    """Sums set aside: `rows` hold those of each metric, by the order of names, and their count; `used` of them."""
+
+    rows: Float[Array, "lines metrics+1"]
+    used: Int[Array, ""]
+
+    def means(self, names: Sequence[str]) -> list[dict[str, float]]:
+        """Of each line, by name."""
+        done = np.asarray(self.rows, np.float64)[: int(self.used)]
+        return [dict(zip(sorted(names), (row[:-1] / max(row[-1], 1.0)).tolist(), strict=True)) for row in done]
+
+
+class Advanced(NamedTuple):
+    """What a call came to."""
+
+    state: TrainState
+    lines: Lines
+
+
+Advance = Callable[[TrainState, PyTree, int], Advanced]
+"""`advance(state, data, stop)`: the state after `stop` steps, and what was due on the way; the input is given away."""
 
 
 class Hyper(NamedTuple):
     """The numbers of a `TrainConfig` that the compiled step reads, as traced scalars."""
 
     key: Key[Array, ""]
+    last: Int[Array, ""]
+    log_every: Int[Array, ""]
     steps: Float[Array, ""]
     warmup: Float[Array, ""]
     learning_rate: Float[Array, ""]
@@ -54,7 +79,8 @@ class Hyper(NamedTuple):
             math.inf if config.clip is None else config.clip,
             config.ema,
         )
-        return Hyper(jax.random.key(config.seed), *(jnp.asarray(number, jnp.float32) for number in numbers))
+        whole = (jnp.asarray(number, jnp.int32) for number in (config.steps, config.log_every))
+        return Hyper(jax.random.key(config.seed), *whole, *(jnp.asarray(number, jnp.float32) for number in numbers))
 
 
 def learning_rate(step: Int[Array, ""], hyper: Hyper) -> Float[Array, ""]:
@@ -113,18 +139,21 @@ def make_advance(problem: Problem, config: TrainConfig) -> Advance:
     """The compiled loop of steps for this problem."""
     static, hyper = problem.split()[1], Hyper.of(config)
 
-    def steps(state: TrainState, data: PyTree, hyper: Hyper, stop: Int[Array, ""]) -> TrainState:
-        def unfinished(carry: tuple[TrainState, Array]) -> Array:
-            return (carry[0].step < stop) & carry[1]
+    def steps(state: TrainState, data: PyTree, hyper: Hyper, stop: Int[Array, ""]) -> Advanced:
+        def unfinished(carry: tuple[Advanced, Array]) -> Array:
+            return (carry[0].state.step < stop) & carry[1]
 
-        def body(carry: tuple[TrainState, Array]) -> tuple[TrainState, Array]:
-            return _step(problem, static, hyper, data, carry[0])
+        def body(carry: tuple[Advanced, Array]) -> tuple[Advanced, Array]:
+            state, finite = _step(problem, static, hyper, data, carry[0].state)
+            return _set_aside(state, carry[0].lines, hyper, finite), finite
 
-        return jax.lax.while_loop(unfinished, body, (state, jnp.asarray(True)))[0]
+        rows = jnp.zeros((LINES + 1, len(state.tally.sums) + 1), jnp.float32)
+        begin = Advanced(state, Lines(rows, jnp.zeros((), jnp.int32)))
+        return jax.lax.while_loop(unfinished, body, (begin, jnp.asarray(True)))[0]
 
     compiled = jax.jit(steps, donate_argnums=0)
 
-    def advance(state: TrainState, data: PyTree, stop: int) -> TrainState:
+    def advance(state: TrainState, data: PyTree, stop: int) -> Advanced:
         return compiled(state, data, hyper, jnp.asarray(stop, jnp.int32))
 
     return advance
@@ -161,3 +190,14 @@ def _step(problem: Problem, static: PyTree, hyper: Hyper, data: PyTree, state: T
         tally=Tally(sums, state.tally.count + 1),
     )
     return new, jnp.isfinite(value) & jnp.isfinite(norm)
+
+
+def _set_aside(state: TrainState, lines: Lines, hyper: Hyper, finite: Array) -> Advanced:
+    """Where a line is due the tally goes to the lines and begins again; one that is not finite stays where it is."""
+    due = finite & ((state.step % hyper.log_every == 0) | (state.step == hyper.last))
+    tally = state.tally
+    row = jnp.stack([*(tally.sums[name] for name in sorted(tally.sums)), tally.count.astype(jnp.float32)])
+    rows = jax.lax.dynamic_update_index_in_dim(lines.rows, row, lines.used, 0)
+    cleared = jax.tree.map(lambda leaf: jnp.where(due, jnp.zeros_like(leaf), leaf), tally)
+    state = TrainState(state.step, state.params, state.opt_state, state.ema, state.aux, cleared)
+    return Advanced(state, Lines(rows, lines.used + due))

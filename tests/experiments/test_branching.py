@@ -1,64 +1,64 @@
-"""The fork: its geometry to the digit, what is measured on paths that are known, and a small run of the whole."""
+"""The fork: its geometry to the digit, figures of paths that are known, exact minimisers, and the generators' steps."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import replace
-from pathlib import Path
+from dataclasses import asdict
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from neuralsde.errors import InputError
-from neuralsde.experiments import branching
-from neuralsde.experiments.branching import (
-    NOISE,
-    Figures,
-    config,
+from neuralsde.experiments.branching import generative, ours
+from neuralsde.experiments.branching.exact import Settings, posterior, sampled
+from neuralsde.experiments.branching.experiment import HEADLINE, IDEAL, NOISES, PARTS, references
+from neuralsde.experiments.branching.experiment import SMALL as SIZE
+from neuralsde.experiments.branching.fork import (
+    DENSITIES,
+    apart,
     demonstrations,
     distance,
+    energy_distance,
+    floor,
     measure,
     meets,
-    perfect_fit,
-    reproduce,
     table,
 )
-from neuralsde.runs import load
-from neuralsde.train.problem import TrainConfig
+from neuralsde.experiments.branching.page import SAID, page
 
-SMALL = TrainConfig(steps=400, batch_size=256, learning_rate=1e-2, ema=0.99)
+
+def mixed(up: int, down: int, density: int = 1) -> np.ndarray:
+    """Real paths, so many of each branch."""
+    return np.repeat(demonstrations(density), [up, down], axis=0)
 
 
 # -- the data ----------------------------------------------------------------------------------------------------------
 
 
-def test_the_geometry_of_the_fork() -> None:
-    """Speed 0.1; straight on to (4.5, 0) at step 45, then ±30°; 101 points, the last at (9.263, ±2.75)."""
-    up, down = demonstrations()
-    assert up.shape == down.shape == (101, 2)
-    np.testing.assert_allclose(np.linalg.norm(np.diff(up, axis=0), axis=1), 0.1, rtol=1e-12)
-    np.testing.assert_allclose(up[:46], np.stack([0.1 * np.arange(46), np.zeros(46)], axis=1), atol=1e-12)
-    turn = np.diff(up[45:], axis=0)
+@pytest.mark.parametrize("density", DENSITIES)
+def test_the_geometry_of_the_fork(density: int) -> None:
+    """Speed 0.1; straight on to (4.5, 0) at time 45, then ±30°; the last point at (9.263, ±2.75), at every density."""
+    up, down = demonstrations(density)
+    kink = 45 * density
+    assert up.shape == down.shape == (100 * density + 1, 2)
+    np.testing.assert_allclose(np.linalg.norm(np.diff(up, axis=0), axis=1), 0.1 / density, rtol=1e-9)
+    np.testing.assert_allclose(up[kink], [4.5, 0.0], atol=1e-12)
+    turn = np.diff(up[kink:], axis=0)
     np.testing.assert_allclose(np.degrees(np.arctan2(turn[:, 1], turn[:, 0])), 30.0, rtol=1e-10)
     np.testing.assert_allclose(up[-1], [4.5 + 5.5 * np.sqrt(3) / 2, 2.75], rtol=1e-12)
-    np.testing.assert_allclose(up[-1], [9.263, 2.75], atol=5e-4)
     np.testing.assert_array_equal(down, up * [1, -1])
+    np.testing.assert_allclose(up[::density], demonstrations()[0], atol=1e-12)
 
 
-def test_the_table_holds_fifty_of_each() -> None:
-    data = table()
+@pytest.mark.parametrize("density", DENSITIES)
+def test_the_table_holds_fifty_of_each_and_the_noise_does_not_know_the_density(density: int) -> None:
+    data = table(density)
     assert (len(data), data.columns) == (100, ("x", "y"))
-    for k, series in enumerate(data):
-        np.testing.assert_array_equal(series.values, demonstrations()[0 if k < 50 else 1])
-        np.testing.assert_array_equal(series.times, np.arange(101.0))
-
-
-def test_the_noise_is_a_tenth_in_the_units_of_the_data() -> None:
-    """In shares of each column's s.d., which are 2.7 and 1.2."""
-    data = table()
-    sizes = np.array(config(data, "keep").input_noise)
-    np.testing.assert_allclose(sizes * np.concatenate([s.values for s in data]).std(0), NOISE, rtol=1e-9)
-    assert sizes[1] > 2 * sizes[0]
+    for k in (0, 49, 50, 99):
+        np.testing.assert_array_equal(list(data)[k].values, demonstrations(density)[k // 50])
+    config = ours.config(data)
+    sd = np.concatenate([series.values for series in data]).std(0)
+    np.testing.assert_allclose(np.array(config.input_noise) * sd, ours.INPUT_NOISE, rtol=1e-9)
+    np.testing.assert_allclose(np.array(config.denoiser_noise) * sd, ours.DENOISER_NOISE, rtol=1e-9)
 
 
 # -- what is measured --------------------------------------------------------------------------------------------------
@@ -72,63 +72,146 @@ def test_distance_to_the_lines() -> None:
     np.testing.assert_allclose(distance(np.array(points)), [0.3, 5.0, 0.2, 0.5, 0.5], rtol=1e-9)
 
 
-def test_the_demonstrations_are_perfect_and_others_are_not() -> None:
-    up, down = demonstrations()
-    assert measure(np.stack([up, down])) == Figures(up=0.5, near=1.0, near_after=1.0, end=0.0, end_90=0.0)
-    assert meets(measure(np.stack([up, down])))
-    assert not meets(measure(np.stack([up, up])))
-    straight = np.stack([0.1 * np.arange(101), np.zeros(101)], axis=1)
-    assert measure(straight[None]).near == 0
-    late = up.copy()  # a detour within the fork region only
-    late[50] += [0.0, 0.5]
-    figures = measure(np.stack([late, down]))
-    assert (figures.near, figures.near_after) == (0.5, 1.0)
+@pytest.mark.parametrize("share", [0.0, 0.4, 0.5, 1.0])
+def test_the_energy_distance_of_a_wrong_split(share: float) -> None:
+    """2 D (p - ½)²; a split of 40 to 60 costs .048 (THEORY 28)."""
+    up = round(100 * share)
+    figures = measure(mixed(up, 100 - up))
+    assert figures.energy == pytest.approx(2 * apart() * (share - 0.5) ** 2, rel=1e-3, abs=1e-12)
+    assert (figures.up, figures.down) == (share, 1 - share)
+    assert figures.arrival == 0
+    assert figures.distance == pytest.approx(0, abs=1e-12)
+    assert meets(figures) == (0.4 <= share <= 0.6)
 
 
-def test_what_a_perfect_fit_gives() -> None:
-    """The exact minimisers: both are balanced; with the way back all stay on the lines, without it three quarters."""
-    back, kept = (measure(perfect_fit(target)) for target in branching.TARGETS)
-    for figures in (back, kept):
-        assert figures.up == pytest.approx(0.5, abs=4 * 0.5 / np.sqrt(branching.PATHS))
-    assert back.near > 0.97
-    assert 0.65 < kept.near < 0.85
+def test_the_floor_is_that_of_two_random_splits() -> None:
+    rng = np.random.default_rng(0)
+    p, q = rng.binomial(1000, 0.5, (2, 40_000)) / 1000
+    found = 2 * apart() * (p - q) ** 2
+    assert found.mean() == pytest.approx(floor(1000), rel=0.03)
+    assert np.quantile(found, 0.95) == pytest.approx(floor(1000, 0.95), rel=0.05)
+    assert floor(1000) == pytest.approx(2.4e-3, rel=0.02)
 
 
-# -- a small run -------------------------------------------------------------------------------------------------------
+def test_paths_that_lag_behind_cost_their_lag() -> None:
+    """To first order the root mean square of the lag, whichever way it goes in time."""
+    late = demonstrations(10).copy()
+    for line in late:
+        line[450:] -= 0.05 * (line[-1] - line[450]) / np.linalg.norm(line[-1] - line[450])
+    assert energy_distance(late, demonstrations(10)) == pytest.approx(0.05 * np.sqrt(551 / 1001), rel=0.03)
 
 
-def test_a_small_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After 400 steps of a small network: both branches are taken, and most paths have come back to a line."""
-    monkeypatch.setattr(branching, "TARGETS", ("return",))
-    monkeypatch.setattr(branching, "NETWORK", replace(branching.NETWORK, width=32))
-    out = tmp_path / "fork"
-    lines = list(reproduce(out=out, seed=3, training=SMALL))
-
-    run = load(out / "return-3")
-    assert run.plan.config == config(table(), "return")
-    paths = run.sample(np.zeros(2), np.arange(101.0), n=branching.PATHS, seed=3)
-    assert 0.05 < (paths[:, -1, 1] > 0).mean() < 0.95
-    assert np.median(distance(paths[:, -1])) < 0.1
-    assert np.quantile(distance(paths[:, 20]), 0.9) < 0.15
-
-    record = json.loads((out / "branching.json").read_text())
-    (measured,) = record["measured"]
-    assert Figures(**measured["figures"]) == measure(paths)
-    assert (measured["target"], measured["seed"]) == ("return", 3)
-    assert {"neuralsde", "jax", "python"} <= record["versions"].keys()
-    assert record["settings"]["training"]["steps"] == SMALL.steps
-    page = (out / "branching.md").read_text()
-    for name in ("asked", "return, perfect fit", "return, seed 3"):
-        assert f"| {name} |" in page
-        assert any(line.startswith(name) for line in lines)
-    assert (out / "branching.png").read_bytes().startswith(b"\x89PNG")
-    assert "<svg" in (out / "branching.svg").read_text()
-
-    with pytest.raises(InputError, match="not empty"):
-        list(reproduce(out=out, training=SMALL))
+def test_lost_and_broken_paths_take_no_branch() -> None:
+    straight = np.stack([np.linspace(0, 10, 101), np.zeros(101)], axis=1)
+    stopped, broken = demonstrations()[0].copy(), demonstrations()[0].copy()
+    stopped[50:] = stopped[50]
+    broken[60:] = np.nan
+    for path in (straight, stopped, broken):
+        figures = measure(path[None])
+        assert (figures.up, figures.down) == (0, 0)
+        assert np.isfinite(figures.energy)
+        assert not meets(figures)
 
 
-def test_no_seed_is_no_experiment(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="seeds=0"):
-        list(reproduce(out=tmp_path / "fork", seeds=0))
-    assert not (tmp_path / "fork").exists()
+# -- exact minimisers --------------------------------------------------------------------------------------------------
+
+
+def test_posterior_means_against_a_sum_over_many_points() -> None:
+    noise = 0.07
+    points = np.array([[2.0, 0.1], [4.45, -0.02], [4.7, 0.05], [5.5, -0.4], [-0.1, 0.0], [9.3, 2.7]])
+    lines = demonstrations(1)
+    share = (np.arange(400) + 0.5) / 400
+    moves = np.diff(lines, axis=1)
+    x = (lines[:, :-1, None] + share[:, None] * moves[:, :, None]).reshape(-1, 2)
+    v = np.repeat(moves.reshape(-1, 2), 400, axis=0)
+    weight = np.exp(-np.square(points[:, None] - x).sum(-1) / (2 * noise**2))
+    weight /= weight.sum(1, keepdims=True)
+    velocity, clean = posterior(points, noise)
+    np.testing.assert_allclose(velocity, weight @ v, atol=1e-6)
+    np.testing.assert_allclose(clean, weight @ x, atol=1e-5)
+
+
+@pytest.mark.parametrize("density", DENSITIES)
+def test_a_perfect_fit_of_the_configuration_meets_the_marks_at_every_density(density: int) -> None:
+    figures = measure(sampled(IDEAL["exact minimisers"], density, n=1_000 if density == 1 else 100, seed=2))
+    assert figures.distance < 0.01
+    assert figures.up + figures.down == 1
+    assert figures.energy - 2 * apart() * (figures.up - 0.5) ** 2 < 0.05
+
+
+def test_the_whole_way_back_at_every_point_freezes_the_dense_fork_and_not_the_other() -> None:
+    """METHOD 1.7: per point and not per distance travelled, α = 1 pulls ten times as hard where points are dense."""
+    settings = Settings(0.1, 0.1, 1.0, "step")
+    sparse, dense = (measure(sampled(settings, density, n=30)) for density in DENSITIES)
+    assert sparse.up + sparse.down == 1
+    assert (dense.up, dense.down) == (0, 0)
+    assert dense.arrival > 5
+
+
+# -- generators --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", generative.KINDS)
+def test_a_single_possible_move_is_generated_exactly(kind: generative.Kind, x64: None) -> None:
+    move = jnp.array([0.3, -2.0])
+
+    def predict(z: jnp.ndarray, t: jnp.ndarray) -> jnp.ndarray:
+        if kind == "rectified flow":
+            return (z - move) / t
+        alpha, sigma = generative.level(t)
+        return (z - alpha * move) / sigma
+
+    eps, share = jnp.array([1.0, 0.5]), jnp.asarray(0.4)
+    assert float(generative.squared_error(kind, predict, move, share, eps)) == pytest.approx(0, abs=1e-20)
+    found = generative.generated(kind, predict, eps, 7)
+    _, left = generative.level(jnp.asarray(generative.LAST_LEVEL)) if kind == "DDIM" else (1.0, jnp.zeros(()))
+    np.testing.assert_allclose(found, move, atol=2 * float(left) + 1e-12)
+
+
+@pytest.mark.parametrize("kind", generative.KINDS)
+def test_a_normal_move_of_twice_the_size_is_twice_the_draw(kind: generative.Kind, x64: None) -> None:
+    """The flow of N(0, 1) into N(0, 4) is z -> 2 z; the error falls at first order."""
+
+    def predict(z: jnp.ndarray, t: jnp.ndarray) -> jnp.ndarray:
+        if kind == "rectified flow":
+            return (t - 4 * (1 - t)) / (t**2 + 4 * (1 - t) ** 2) * z
+        alpha, sigma = generative.level(t)
+        return sigma / (4 * alpha**2 + sigma**2) * z
+
+    errors = [abs(float(generative.generated(kind, predict, jnp.ones(1), n)[0]) - 2) for n in (200, 400)]
+    assert errors[1] < 0.02
+    assert errors[0] / errors[1] == pytest.approx(2, rel=0.25)
+
+
+def test_a_move_that_never_varies_needs_no_training() -> None:
+    """Standardised moves: on one straight line paths are exact from the first step on, in the units of the data."""
+    line = demonstrations()[:1, :46]
+    training = generative.Training(steps=5, batch=16, rate=1e-2, width=4, depth=1)
+    models = generative.fitted(
+        "rectified flow", np.concatenate([line, line + np.array([0.0, 1e-3])]), training, seed=0, seeds=2
+    )
+    paths = generative.paths(models, 45, n=4, steps=5, seed=0)
+    assert paths.shape == (2, 4, 46, 2)
+    np.testing.assert_allclose(paths[:, :, -1], np.broadcast_to([4.5, 0.0], (2, 4, 2)), atol=0.05)
+
+
+# -- the page ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_page_has_asked_floor_trivial_and_said_beside_measured() -> None:
+    row = {**asdict(measure(mixed(45, 55))), "meets": True}
+    names = [*PARTS, *(kind + words for words in NOISES for kind in generative.KINDS)]
+    part = {"reference": references(1, SIZE, 0), "found": {name: [row, row] for name in names}}
+    facts = {"command": "c", "seconds": 1, "size": vars(SIZE), "densities": {"1": part, "10": part}}
+    text = page(facts)
+    for wanted in (
+        "| asked | 40-60 |",
+        "(floor)",
+        "straight on (trivial)",
+        "exact minimisers",
+        "2 of 2",
+        "both branches",
+    ):
+        assert wanted in text
+    assert f"| {HEADLINE} | 45 | 55 | 0.000 ± 0.000 |" in text
+    assert all(name in names for said in SAID.values() for name in said)

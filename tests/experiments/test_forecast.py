@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import equinox as eqx
@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from neuralsde.data import Trajectories, from_arrays
+from neuralsde.data import from_arrays
 from neuralsde.errors import InputError
 from neuralsde.evaluate import scores as sc
 from neuralsde.experiments.forecast import experiment, gru, gru_fit, harness, peers
@@ -22,9 +22,10 @@ from neuralsde.experiments.forecast.baselines import VAR, choose_vars, persisten
 from neuralsde.experiments.forecast.case import Case, rehearsal
 from neuralsde.experiments.forecast.data import BEIJING_COLUMNS, CURRENCIES, SPECS, Spec, load
 from neuralsde.experiments.forecast.law import LEVELS, Forecast, Marks, marks
-from neuralsde.experiments.forecast.report import table_record
+from neuralsde.experiments.forecast.ours import SETTINGS
+from neuralsde.experiments.forecast.report import options, table_record
 from neuralsde.experiments.forecast.verdict import lines, verdict
-from neuralsde.experiments.results import write_results
+from neuralsde.experiments.results import on_file, opening, write_results
 
 SPEC = Spec("toy", "toy", (1, 2, 8), 60, 20, "this file")
 
@@ -62,6 +63,14 @@ def test_windows_lie_in_the_last_fifth_and_hold_what_came() -> None:
     assert np.isnan(case.truth).any()
     before = values[: case.row.min()]
     np.testing.assert_allclose(case.scale, np.sqrt((np.diff(before, axis=0) ** 2).mean(0)))
+
+
+def test_unrest_is_the_change_of_the_scale_in_the_test_part() -> None:
+    values = np.random.default_rng(0).standard_normal((1_000, 2)).cumsum(0)
+    test = toy(1_000).grids[0].test
+    values[test:] = values[test] + [[3.0, 1.0]] * (values[test:] - values[test])
+    case = Case.of(SPEC, from_arrays(np.arange(1_000.0), values, columns=["a", "b"]))
+    np.testing.assert_allclose(case.unrest(), [3.0, 1.0], rtol=0.15)
 
 
 def test_a_missing_row_is_a_missing_target_and_moves_no_other() -> None:
@@ -314,7 +323,7 @@ def outcome(case: Case) -> harness.Outcome:
     found[harness.OURS] = flat(case, 1.0, {80: 0.78, 95: 0.96})
     found[harness.OURS].coverage[80][:, 2] = 0.84
     sizes = {harness.OURS: 100, harness.DEEPAR: 90}
-    return harness.Outcome(case, found, {name: 1.0 for name in sizes}, sizes)
+    return harness.Outcome(case, found, dict.fromkeys(sizes, 1.0), sizes)
 
 
 def test_the_verdict_takes_the_strongest_other_and_the_worst_horizon() -> None:
@@ -339,20 +348,26 @@ def test_the_verdict_counts_autoarima_on_its_series() -> None:
         assert one.best_calibrated[0] == calibrated
 
 
-def test_tables_of_the_same_command_stay_on_file(tmp_path: Path) -> None:
-    facts = {"command": "c", "size": {"fits": 1}}
-    write_results("forecast", {**facts, "tables": {"etth1": {"a": 1}}}, "", tmp_path)
-    assert experiment._on_file(tmp_path, facts) == {"etth1": {"a": 1}}
-    assert experiment._on_file(tmp_path, {**facts, "size": {"fits": 2}}) == {}
-    assert experiment._on_file(tmp_path / "none", facts) == {}
+def test_options_are_told_as_they_are_set() -> None:
+    settings = asdict(SETTINGS["exchange"])
+    told = "history=10 level=false past_units=walk width=8 depth=1 tails=student reach=30 steps=600 weight_decay=10.0"
+    assert options(settings) == told
+    assert options(json.loads(json.dumps(settings))) == told
 
 
-def test_an_unset_folder_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_same_command_left_is_found_again(tmp_path: Path) -> None:
+    facts = opening("forecast", seed=0, seeds=1, full=False, size=experiment.Size())
+    assert on_file(facts, tmp_path) == {}
+    write_results("forecast", facts | {"tables": {"etth1": {}}}, "", tmp_path)
+    assert on_file(facts, tmp_path)["tables"] == {"etth1": {}}
+    assert on_file(opening("forecast", seed=1, seeds=1, full=False, size=experiment.Size()), tmp_path) == {}
+    assert on_file(opening("forecast", seed=0, seeds=1, full=False, size=experiment.SMALL), tmp_path) == {}
+
+
+def test_an_unset_folder_is_said_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NEURALSDE_DATA", raising=False)
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(InputError, match="NEURALSDE_DATA is not set"):
         next(experiment.reproduce(out=tmp_path))
-    assert "NEURALSDE_DATA" in str(caught.value)
-    assert "\n" not in str(caught.value).strip()
     assert not list(tmp_path.iterdir())
 
 

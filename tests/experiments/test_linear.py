@@ -1,4 +1,4 @@
-"""The oracle of the recovery experiment against closed forms: kernels, data, Kalman filter, estimators."""
+"""The linear oracles of the recovery experiment against closed forms: kernels, data, Kalman filter, estimators."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ import numpy as np
 import pytest
 
 from neuralsde.experiments import linear
-from neuralsde.experiments.linear import Process, draw, euler_bias, ornstein_uhlenbeck, rotating
-from neuralsde.sde import OU, condition
+from neuralsde.experiments.known import COUNTS, Euler, Sample, draw, gaps
+from neuralsde.experiments.linear import Linear, ornstein_uhlenbeck, rotating, ten
+from neuralsde.experiments.recovery_checks import EULER_BIAS
+from neuralsde.sde import OU, LinearSDE, condition
 
-PROCESSES = [ornstein_uhlenbeck(), rotating()]
+PROCESSES = [ornstein_uhlenbeck(), rotating(), ten()]
 each = pytest.mark.parametrize("process", PROCESSES, ids=lambda p: p.name)
 
 
-def exact_joint(process: Process, sample: linear.Sample, series: int) -> tuple[np.ndarray, np.ndarray]:
+def exact_joint(process: Linear, sample: Sample, series: int) -> tuple[np.ndarray, np.ndarray]:
     """Stationary mean (n + 1, d) and covariance (n + 1, d, n + 1, d) of one series, from the kernels alone."""
     law, d = process.kernels, process.dim
     n = sample.gap.shape[1] + 1
@@ -29,37 +31,56 @@ def exact_joint(process: Process, sample: linear.Sample, series: int) -> tuple[n
     return np.broadcast_to(process.mean, (n, d)), cov
 
 
-def test_ou_kernels_are_those_of_the_closed_form() -> None:
-    process = ornstein_uhlenbeck()
+def test_kernels_are_those_of_the_closed_forms() -> None:
+    process, mixed = ornstein_uhlenbeck(), ten()
     with jax.enable_x64(True):
-        ou = OU(-process.A[0, 0], process.mean[0], process.sigma[0])
-        mean, var = ou.transition(17.0, jnp.asarray(process.gaps))
+        ou = OU(-process.A[0, 0], process.mean[0], process.root[0, 0])
+        mean, var = ou.transition(17.0, jnp.asarray(gaps(process)))
         stationary = ou.stationary()[1]
+        sde = LinearSDE(jnp.asarray(mixed.A), jnp.asarray(-mixed.A @ mixed.mean), jnp.asarray(mixed.root))
+        longest = [np.asarray(part) for part in sde.kernel(gaps(mixed)[-1])]
     law = process.kernels
     assert law.F[:, 0, 0] * 17.0 + law.c[:, 0] == pytest.approx(np.asarray(mean), rel=1e-12)
     assert law.Q[:, 0, 0] == pytest.approx(np.asarray(var), rel=1e-12)
     assert process.covariance[0, 0] == pytest.approx(float(stationary), rel=1e-12)
+    for name, part in zip(("F", "c", "Q"), longest, strict=True):
+        np.testing.assert_allclose(getattr(mixed.kernels, name)[-1], part, rtol=1e-9, atol=1e-9 * np.abs(part).max())
     # u = θΔ: E[1 - e^-u] / E[u] and √E[(1 - e^-2u) / 2u]
-    u = process.gaps * 0.5
-    assert euler_bias(process) == pytest.approx((0.055, 1 - (1 - np.exp(-u)).mean() / u.mean()))
-    assert linear.one_step_sigma(process)[0] / 3.0 == pytest.approx(np.sqrt(((1 - np.exp(-2 * u)) / (2 * u)).mean()))
-
-
-def test_two_dimensions_are_stationary_and_turn() -> None:
-    process = rotating()
-    law, P = process.kernels, process.covariance
-    assert law.F @ P @ law.F.swapaxes(1, 2) + law.Q == pytest.approx(np.broadcast_to(P, law.Q.shape), rel=1e-10)
-    assert law.F @ process.mean + law.c == pytest.approx(np.broadcast_to(process.mean, law.c.shape))
-    assert process.rate == pytest.approx(1.0)
-    assert np.linalg.eigvals(process.A).imag == pytest.approx([0.6, -0.6])
+    u = 0.01 * COUNTS
+    drift, spread = process.one_step(np.array([[17.0]]))
+    assert drift[0, 0] / process.drift(np.array([[17.0]]))[0, 0] == pytest.approx((1 - np.exp(-u)).mean() / u.mean())
+    assert spread[0, 0] / 3.0 == pytest.approx(np.sqrt(((1 - np.exp(-2 * u)) / (2 * u)).mean()))
+    assert pytest.approx(u.mean() / 2) == EULER_BIAS == pytest.approx(0.055)
 
 
 @each
-def test_without_missing_entries_the_kalman_likelihood_is_that_of_the_transitions(process: Process) -> None:
+def test_a_process_is_stationary(process: Linear) -> None:
+    law, P = process.kernels, process.covariance
+    held = law.F @ P @ law.F.swapaxes(1, 2) + law.Q
+    np.testing.assert_allclose(held, np.broadcast_to(P, law.Q.shape), rtol=1e-9, atol=1e-9 * np.abs(P).max())
+    np.testing.assert_allclose(law.F @ process.mean + law.c, np.broadcast_to(process.mean, law.c.shape), rtol=1e-9)
+
+
+def test_two_dimensions_turn_and_ten_share_their_noise() -> None:
+    process = rotating()
+    assert process.rate == pytest.approx(1.0)
+    assert np.linalg.eigvals(process.A).imag == pytest.approx([0.6, -0.6])
+    assert not process.correlated
+    mixed, sizes = ten(), np.abs(np.linalg.eigvals(ten().A))
+    assert mixed.correlated
+    assert sizes.min() > 0.6
+    assert sizes.max() == pytest.approx(mixed.rate)
+    scale = np.sqrt(np.diag(mixed.noise))
+    off = np.abs(mixed.noise / scale / scale[:, None] - np.eye(10))
+    assert 0.4 < off.max() < 0.8
+
+
+@each
+def test_without_missing_entries_the_kalman_likelihood_is_that_of_the_transitions(process: Linear) -> None:
     sample = draw(process, 7, 20, np.random.default_rng(0))
-    total, count = linear.kalman(sample, np.ones(sample.values.shape, bool))
+    total, count = linear.kalman(process, sample, np.ones(sample.values.shape, bool))
     assert count == sample.transitions * process.dim
-    assert total == pytest.approx(linear.log_density(process.kernels, sample).sum(), rel=1e-10)
+    assert total == pytest.approx(process.log_density(*sample.pairs).sum(), rel=1e-9)
 
 
 def test_the_kalman_likelihood_is_that_of_the_joint_gaussian() -> None:
@@ -78,37 +99,41 @@ def test_the_kalman_likelihood_is_that_of_the_joint_gaussian() -> None:
         expected = sum(
             given(keep[0] & (rows <= row)) - given(keep[0] & (rows < row) | first & (rows == row)) for row in rows[:, 0]
         )
-    total, count = linear.kalman(sample, keep)
+    total, count = linear.kalman(process, sample, keep)
     assert count == keep.sum() - 2
     assert total == pytest.approx(expected, rel=1e-9)
 
 
 @each
-def test_the_exact_estimate_is_the_top_of_the_likelihood_and_as_near_as_theory_says(process: Process) -> None:
-    sample = draw(process, 100, 200, np.random.default_rng(2))
-    found = linear.exact_estimate(sample)
-
-    def likelihood(A: np.ndarray, b: np.ndarray, sigma: np.ndarray) -> float:
-        law = linear.kernels(A, b, sigma, process.gaps)
-        return float(linear.log_density(law, sample).mean())
-
-    best, truth = likelihood(found.A, found.b, found.sigma), (process.A, -process.A @ process.mean, process.sigma)
-    rng = np.random.default_rng(3)
+def test_the_exact_estimate_is_the_top_of_the_likelihood_and_as_near_as_theory_says(process: Linear) -> None:
+    sample = draw(process, 100, 100, np.random.default_rng(2))
+    found = process.exact(sample)
+    best, rng = sample.nats(found), np.random.default_rng(3)
     for size in (1e-3, 1e-2):
-        A, b, s = (part * (1 + size * rng.standard_normal(part.shape)) for part in (found.A, found.b, found.sigma))
-        assert likelihood(A, b, s) < best
-    # 2 n (best - likelihood of the truth) is chi-squared with p degrees of freedom (Wilks)
-    p = process.dim**2 + 2 * process.dim
-    assert 0 < 2 * sample.transitions * (best - likelihood(*truth)) < p + 4 * np.sqrt(2 * p)
+        A, mean, root = (
+            part * (1 + size * rng.standard_normal(part.shape)) for part in (found.A, found.mean, found.root)
+        )
+        assert sample.nats(Linear(found.name, A, mean, root, found.rate)) < best
+    # 2 N (best - likelihood of the truth) is chi-squared with p degrees of freedom (Wilks)
+    d = process.dim
+    p = d * d + d + (d * (d + 1) // 2 if process.correlated else d)
+    assert 0 < 2 * sample.transitions * d * (best - sample.nats(process)) < p + 4 * np.sqrt(2 * p)
 
 
 def test_the_euler_estimate_has_the_bias_that_it_must_have() -> None:
     process = ornstein_uhlenbeck()
     sample = draw(process, 400, 200, np.random.default_rng(4))
-    euler, exact = linear.euler_estimate(sample), linear.exact_estimate(sample)
+    euler, exact, states = Euler.of(sample), process.exact(sample), np.array([[17.0], [23.0]])
+    slope, wanted = (np.diff(part[:, 0])[0] for part in (euler.drift(states), process.one_step(states)[0]))
     # relative to the exact estimate from the same data, whose chance error (1.5 %) it shares
-    assert euler.A[0, 0] / exact.A[0, 0] == pytest.approx(1 - euler_bias(process)[1], abs=5e-3)
-    assert euler.sigma[0] / 3.0 == pytest.approx(linear.one_step_sigma(process)[0] / 3.0, abs=4 / np.sqrt(2 * 80_000))
+    assert slope / 6.0 / exact.A[0, 0] == pytest.approx(wanted / 6.0 / process.A[0, 0], abs=5e-3)
+    assert euler.spread(states) == pytest.approx(process.one_step(states)[1], abs=4 * 3 / np.sqrt(2 * 80_000))
+
+
+def test_a_walk_is_behind_by_what_it_must_be() -> None:
+    """A driftless walk loses θ E[Δ] / 4 nats to first order."""
+    sample = draw(ornstein_uhlenbeck(), 200, 300, np.random.default_rng(6))
+    assert sample.nats(sample.process) - sample.nats(Euler.of(sample, walk=True)) == pytest.approx(0.0275, rel=0.1)
 
 
 def test_tables_keep_what_is_kept() -> None:

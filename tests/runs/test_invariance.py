@@ -1,4 +1,4 @@
-"""What must not matter does not: units of time and of values, the order of the series, the order of the channels.
+"""What must not matter does not: units of time and values, the density of rows, the order of series and channels.
 
 Losses are compared at given weights, so the laws hold to rounding; in a fit rounding grows with the steps, so there the
 forecasts are compared, after a few steps, to a thousandth of their spread.
@@ -13,14 +13,16 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import polars as pl
 import pytest
 
-from neuralsde.data import Trajectories, from_arrays
+from neuralsde.data import Nothing, Trajectories, from_arrays
 from neuralsde.models.sequence_sde import Config, SequenceSDE, loss
 from neuralsde.runs import fit
 from neuralsde.runs.fit import problem_of
 from neuralsde.runs.plan import prepare
+from neuralsde.tasks.sample import sample
 from neuralsde.train.problem import TrainConfig
 
 D, SERIES, ROWS = 3, 3, 60
@@ -153,6 +155,73 @@ def test_the_order_of_the_channels_does_not_change_the_loss(option: str) -> None
 
 
 # -- fits --------------------------------------------------------------------------------------------------------------
+
+
+@eqx.filter_jit
+def descended(model: SequenceSDE, batch: Any, running: Any) -> Any:
+    """The laws of the batch after 12 steps of Adam on it, and before them: where they move, their s.d."""
+    params, rest = eqx.partition(model, eqx.is_inexact_array)
+    optimiser = optax.adam(3e-3)
+
+    def step(carry: Any, i: jax.Array) -> tuple[Any, None]:
+        params, state = carry
+        key = jax.random.fold_in(jax.random.key(4), i)
+        slope = jax.grad(lambda p: loss(eqx.combine(p, rest), batch, running, key=key)[0])(params)
+        change, state = optimiser.update(slope, state)
+        return (optax.apply_updates(params, change), state), None
+
+    def laws(params: Any) -> Any:
+        found = jax.vmap(eqx.combine(params, rest).transition)(batch.window, batch.dt)
+        return found.mean - batch.window.value[:, -1], found.sd
+
+    last = jax.lax.scan(step, (params, optimiser.init(params)), jnp.arange(12))[0][0]
+    return jax.vmap(laws)(jax.tree.map(lambda a, b: jnp.stack([a, b]), last, params))
+
+
+def test_a_fit_to_columns_in_another_order_has_the_same_law() -> None:
+    """From weights in that order: after training the law of a transition is the same up to the order, to rounding."""
+    option, order = "default", np.array([2, 0, 1])
+
+    def trained(data: Trajectories, change: Any = lambda model: model) -> Any:
+        problem = problem_of(prepare(data, config_of(option), TRAINING, None))
+        batch = problem.sample_batch(problem.data, jax.random.key(3))
+        return descended(change(at_random(problem.model)), batch, problem.aux)
+
+    move, sd = trained(table())
+    other_move, other_sd = trained(table(order=order), permuted(option, order))
+    assert float(jnp.abs(move[0] - move[1]).max()) > 0.03, "training moves the law by much more than the tolerance"
+    np.testing.assert_allclose(other_move, move[..., order], atol=1e-3)
+    np.testing.assert_allclose(other_sd, sd[..., order], rtol=1e-3)
+
+
+@pytest.mark.parametrize(("second", "every"), [(1.0, 1), (3600.0, 1), (1.0, 10)])
+def test_a_fixed_stabiliser_has_the_same_effect_in_any_unit_of_time_and_at_any_density(
+    second: float, every: int
+) -> None:
+    """Smooth demonstrations x = u t, by the clock: what is left of a deviation after a time t is e^(-t u / (n sd)).
+
+    In the paper the pull is so much for each unit of model time, so that ten times the rows freeze the path.
+    """
+    speed, noise = 0.02, 0.1
+    seconds = np.cumsum(np.random.default_rng(1).uniform(5.0, 15.0, (6, 1001)), axis=1)
+    curves = [speed * t[::every, None] for t in seconds]
+    data = from_arrays([t[::every] / second for t in seconds], curves)
+    config = Config(history=0, depth=0, denoiser="fixed", denoiser_noise=noise, confined=False)
+    plan = prepare(data, config, TRAINING, Nothing()).plan
+    model = plan.model()  # before training nothing flows
+    assert model.denoiser_net is not None
+    weight = model.denoiser_net.linear.weight.at[0, 0].set(1 / noise)  # all that is off zero is noise
+
+    def parts(m: SequenceSDE) -> Any:
+        return m.walk, m.denoiser_net.linear.weight  # type: ignore[union-attr]
+
+    model = eqx.tree_at(parts, model, (np.full(1, 1e-6, np.float32), weight))
+    mean, sd = plan.encoder.mean[0], plan.encoder.sd[0]
+    start, ts = mean + 0.5 * sd, np.array([0.0, 100.0, 300.0]) / second
+    left = (sample(plan.fitted(model), [start], ts, n=1)[0, :, 0] - mean) / (0.5 * sd)
+    exact = np.exp(-ts * second * speed / (noise * sd))
+    assert 0.05 < exact[2] < exact[1] < 0.9
+    np.testing.assert_allclose(np.log(left[1:]), np.log(exact[1:]), rtol=0.05)
 
 
 def test_units_do_not_change_a_fit() -> None:

@@ -28,20 +28,26 @@ def _after(stops: list[int], config: TrainConfig, problem: Problem | None = None
     problem = problem or toy.problem()
     advance, state = make_advance(problem, config), initial_state(problem, config)
     for stop in stops:
-        state = advance(state, problem.data, stop)
+        state = advance(state, problem.data, stop).state
     return state
 
 
 def test_where_calls_are_cut_never_changes_the_bits() -> None:
     problem = toy.problem()
     advance = make_advance(problem, toy.CONFIG)  # one program for all of them
-    whole = advance(initial_state(problem, toy.CONFIG), problem.data, 40)
+    whole, lines = advance(initial_state(problem, toy.CONFIG), problem.data, 40)
+    names = tuple(whole.tally.sums)
     for stops in ([1, 2, 40], [13, 39, 40], list(range(1, 41))):
         state = initial_state(problem, toy.CONFIG)
+        told = []
         for stop in stops:
-            state = advance(state, problem.data, stop)
+            state, due = advance(state, problem.data, stop)
+            told += due.means(names)
         _assert_same_bits(state, whole)
-    _assert_same_bits(advance(_copy(whole), problem.data, 40), whole)  # nothing left to do
+        assert told == lines.means(names)  # nor what a line of the log says
+    again = advance(_copy(whole), problem.data, 40)  # nothing left to do
+    _assert_same_bits(again.state, whole)
+    assert int(again.lines.used) == 0
 
 
 def _copy(tree: Any) -> Any:
@@ -79,7 +85,7 @@ def _quadratic(noise: float = 0.0) -> Problem:
 
 def test_against_adam_written_out() -> None:
     config = TrainConfig(
-        steps=20, learning_rate=0.1, warmup=4, final_rate=0.1, weight_decay=0.05, clip=1.5, ema=0.5, log_every=1
+        steps=20, learning_rate=0.1, warmup=4, final_rate=0.1, weight_decay=0.05, clip=1.5, ema=0.5, log_every=20
     )
     state = _after([12], config, _quadratic())
     w, v = np.full((2, 2), 3.0), np.full(2, -2.0)

@@ -87,6 +87,11 @@ class Case:
         """Place (n,) of each origin on the grid of its series."""
         return np.array([self.grids[s].place[r] for s, r in zip(self.series, self.row, strict=True)])
 
+    def unrest(self) -> np.ndarray:
+        """Root mean square one-step change in the test part over that before it (d,): 1 where nothing has changed."""
+        late = np.concatenate([np.diff(grid.values[grid.test :], axis=0) for grid in self.grids])
+        return np.sqrt(np.nanmean(late**2, axis=0)) / self.scale
+
     def fingerprint(self) -> str:
         """SHA-256 of origins, targets and scale: says whether two results are of the same windows."""
         digest = hashlib.sha256()

@@ -95,10 +95,10 @@ def find(name: str, folder: str | Path | None = None) -> Path:
     found = next((path for path in places if path.exists()), None)
     if found is None:
         raise InputError(
-            f"NEURALSDE_DATA={root}" if root else "no NEURALSDE_DATA",
+            f"NEURALSDE_DATA={root}" if root else "NEURALSDE_DATA is not set",
             f"the table {SPECS[name].title} is not there",
-            " or ".join(PLACES[name]) + " in that folder",
-            SPECS[name].source,
+            "a folder with " + " or ".join(PLACES[name]),
+            f"the table is from {SPECS[name].source}",
         )
     return found
 

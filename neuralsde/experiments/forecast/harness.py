@@ -1,6 +1,7 @@
 """All methods on one table: fitted on what comes before the test part, scored on the same windows.
 
-The GRU has as many parameters as the sequence SDE and as many seconds to train. What the statistics package finds
+The GRU has as many parameters as the sequence SDE and as many seconds to train, and never less than a given time, so
+that a quick fit of the one does not starve the other. What the statistics package finds
 is read from a file (`peers.py`): it does not belong to the package's own environment.
 """
 
@@ -47,9 +48,13 @@ def evaluate(
     *,
     seeds: Sequence[int],
     paths: int,
+    least: float = 0.0,
     progress: Reporter | None = None,
 ) -> Iterator[str | Outcome]:
-    """Lines that say what is being done, and at the end the outcome; scores of the networks are means over seeds."""
+    """Lines that say what is being done, and at the end the outcome; scores of the networks are means over seeds.
+
+    least: seconds that the GRU is given at least.
+    """
     found: dict[str, list[Marks]] = {name: [marks(make(case, n=paths, seed=seeds[0]), case)]
                                      for name, make in SIMPLE.items()}  # fmt: skip
     found |= {OURS: [], DEEPAR: []}
@@ -63,7 +68,7 @@ def evaluate(
         sizes[OURS] = parameters(run)
         c = tracks.track.context.shape[1]
         hidden = hidden_size(case.truth.shape[2], c, sizes[OURS])
-        fitted = fit_gru(tracks, gru, hidden=hidden, seconds=took, seed=seed)
+        fitted = fit_gru(tracks, gru, hidden=hidden, seconds=max(took, least), seed=seed)
         found[DEEPAR].append(marks(deepar(fitted.model, tracks, case, warm=gru.length, n=paths, seed=seed), case))
         sizes[DEEPAR] = size_of(case.truth.shape[2], c, hidden)
         seconds = {OURS: seconds[OURS] + took / len(seeds), DEEPAR: seconds[DEEPAR] + fitted.seconds / len(seeds)}

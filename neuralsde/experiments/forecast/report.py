@@ -16,6 +16,7 @@ from neuralsde.experiments.forecast.case import Case
 from neuralsde.experiments.forecast.harness import METHODS, OURS, Outcome
 from neuralsde.experiments.forecast.law import LEVELS, mean_over_columns
 from neuralsde.experiments.forecast.peers import AUTOARIMA, Peer, on_chosen
+from neuralsde.models.sequence_sde import Config
 
 # -- figures as plain values -------------------------------------------------------------------------------------------
 
@@ -29,6 +30,7 @@ def table_record(outcome: Outcome, peer: Peer | str) -> dict[str, Any]:
         "fingerprint": case.fingerprint(),
         "columns": list(case.data.columns),
         "scale": _rounded(case.scale),
+        "one-step change of the test over that before": _rounded(case.unrest()),
         "series": len(case.data),
         "windows": len(case.row),
         "blocks": len(np.unique(case.blocks)),
@@ -161,13 +163,39 @@ def page(records: Mapping[str, Any], asked: Sequence[Mapping[str, str]], command
             f"## {record['title']}",
             "",
             f"{record['windows']} windows of {record['series']} series, origins from {begin} to {end}, in "
-            f"{record['blocks']} blocks; {', '.join(record['columns'])}. {networks}.",
+            f"{record['blocks']} blocks; {', '.join(record['columns'])}. One-step changes in the test part are "
+            f"{_range(record['one-step change of the test over that before'])} times as large as before. {networks}.",
+            "",
+            f"Options of the sequence SDE: `{options(record['settings'])}`.",
             "",
             *markdown(table_rows(record, name)),
         ]
         if "absent" in record["autoarima"]:
             lines += ["", record["autoarima"]["absent"]]
     return "\n".join(lines) + "\n"
+
+
+def _range(values: Sequence[float]) -> str:
+    return f"{min(values):.2f} to {max(values):.2f}"
+
+
+def options(settings: Mapping[str, Any]) -> str:
+    """What differs from the defaults of the model, and the training, as after `--set`."""
+    plain = asdict(Config())
+    found = {name: value for name, value in settings["model"].items() if plain[name] != _plain(value)}
+    found |= {name: settings["training"][name] for name in ("steps", "weight_decay") if settings["training"][name]}
+    return " ".join(f"{name}={_word(value)}" for name, value in found.items())
+
+
+def _plain(value: Any) -> Any:
+    """JSON has lists where a config has tuples."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 # -- the picture -------------------------------------------------------------------------------------------------------
@@ -177,7 +205,7 @@ _COLOURS = {"persistence": FAINT, "climatology": "#c9a227", "VAR": "#7a5195", "G
 
 def picture(records: Mapping[str, Any]) -> Figure:
     """Above: CRPS over that of persistence, by horizon. Below: coverage minus nominal, 80 % solid and 95 % dotted."""
-    width, gap = 250, 20
+    width, gap = 250, 32
     fig = figure(width * len(records) + gap, 470)
     total = width * len(records) + gap
     for k, (name, record) in enumerate(records.items()):
@@ -198,7 +226,7 @@ def picture(records: Mapping[str, Any]) -> Figure:
             for level, dashes in zip(LEVELS, ("-", ":"), strict=True):
                 off = 100 * np.array(record["methods"][method][f"coverage {level}"]["value"]) - level
                 below.plot(range(len(heads)), off, linestyle=dashes, **style)
-        above.set_ylim(0.4, 1.6)
+        above.set_ylim(0.2, 1.6)
         below.axhspan(-3, 3, color=FAINT, alpha=0.25, linewidth=0)
         below.set_ylim(-25, 20)
         above.set_title(record["title"], fontsize=11, color=INK)
@@ -207,5 +235,6 @@ def picture(records: Mapping[str, Any]) -> Figure:
         if k == 0:
             above.set_ylabel("CRPS / persistence", color=MUTED)
             below.set_ylabel("coverage - nominal, points", color=MUTED)
-            above.legend(fontsize=8, frameon=False, loc="lower left")
+        if k == len(records) - 1:
+            above.legend(fontsize=8, frameon=False, loc="lower left", ncols=2)
     return fig

@@ -14,7 +14,8 @@ import pytest
 
 from neuralsde.data import Nothing, Trajectories, from_arrays
 from neuralsde.errors import InputError
-from neuralsde.experiments.linear import Sample, draw, exact_estimate, kalman, kernels, ornstein_uhlenbeck
+from neuralsde.experiments.known import COUNTS, Sample, draw, gaps
+from neuralsde.experiments.linear import kalman, kernels, ornstein_uhlenbeck
 from neuralsde.models.physics import Between, Parameters, Physics, Positive, Residual
 from neuralsde.runs import fit, load
 from neuralsde.runs.physics import PhysicsRun
@@ -61,10 +62,10 @@ def fitted(sample: Sample, tmp_path_factory: pytest.TempPathFactory) -> PhysicsR
 
 def test_the_exact_maximum_likelihood_estimate(sample: Sample, fitted: PhysicsRun) -> None:
     """Complete data of a linear SDE: the estimate of the exact kernels, to a small part of a standard error."""
-    exact = exact_estimate(sample)
+    exact = ornstein_uhlenbeck().exact(sample)
     theta = -exact.A[0, 0]
     table = {row["parameter"]: row for row in fitted.parameters(kind="information").to_dicts()}
-    for name, value in (("theta", theta), ("mu", exact.b[0] / theta), ("sigma", exact.sigma[0])):
+    for name, value in (("theta", theta), ("mu", exact.mean[0]), ("sigma", exact.root[0, 0])):
         assert abs(table[name]["estimate"] - value) < 0.01 * table[name]["se"]
 
 
@@ -73,7 +74,7 @@ def test_information_is_that_of_the_exact_likelihood(sample: Sample, fitted: Phy
     table = {row["parameter"]: row["estimate"] for row in fitted.parameters().to_dicts()}
     process = ornstein_uhlenbeck()
     A, sigma = np.array([[-table["theta"]]]), np.array([table["sigma"]])
-    law = kernels(A, np.zeros(1), sigma, process.gaps)
+    law = kernels(A, np.zeros(1), sigma[:, None], gaps(process)[0] / COUNTS[0])
     expected = ((1 - law.F[sample.gap, 0, 0]) ** 2 / law.Q[sample.gap, 0, 0]).sum()
     place = fitted.model.parameters.names.index("mu")
     assert float(fitted.found.information[place, place]) == pytest.approx(expected, rel=2e-3)
@@ -122,7 +123,7 @@ def test_held_out_likelihood_is_kalmans(sample: Sample, fitted: PhysicsRun) -> N
         z = jnp.array([place[name] for name in fitted.model.parameters.names])
         true = replace(fitted, model=eqx.tree_at(lambda m: m.z, fitted.model, z))
     nats, entries = true.likelihood(fresh.table(keep))
-    best, count = kalman(fresh, keep)
+    best, count = kalman(ornstein_uhlenbeck(), fresh, keep)
     assert entries == count
     assert nats == pytest.approx(best, abs=1e-3 * count)
 
