@@ -82,20 +82,22 @@ def transition_losses(
     point = interpolate(model, clean, seen, running.steps, point_key)
     noisy = _with_noise(model, point, noise_key)
     joint = config.objective == "joint"
-    held, before = (model, start) if joint else (model.held(), _held_summary(start))
+    held, before = (model, noisy.window) if joint else (model.held(), _held_summary(start))
+    # The joint likelihood is that of what the flow is trained on, noise on the input and all.
+    here, end = (noisy.window, noisy.window.present + noisy.velocity * span) if joint else (start, target)
     if config.substeps > 1 or config.law != "euler":
         still_drift, still_noise = (part if joint else _of_held_summary(part) for part in (held.dynamics, held.noise))
-        law = model.law(start, span, still_drift, model.noise)
+        law = model.law(here, span, still_drift, model.noise)
         mean = model.law(noisy.window, span, model.dynamics, still_noise).mean
         squared = jnp.square(noisy.velocity * span - (mean - noisy.window.present)) / span
     else:
         squared = jnp.square(noisy.velocity - model.flow(noisy.window)) * noisy.span
-        # The likelihood is that of the clean transition, at the input that the diffusion will see.
+        # Otherwise it is that of the clean transition, at the input that the diffusion will see.
         noise = model.noise(_at_start(model, start, noisy, point))
-        law = one_step(held.dynamics(before), noise, start, span, model.dof)
-    nats = -law.log_density(target, seen)
+        law = one_step(held.dynamics(before), noise, here, span, model.dof)
+    nats = -law.log_density(end, seen)
     flow = _flow_loss(model, squared, running.variance, noisy.span)
-    noise = _diffusion_loss(model, nats, jnp.square(target - law.mean), jnp.square(law.spread), running.variance, span)
+    noise = _diffusion_loss(model, nats, jnp.square(end - law.mean), jnp.square(law.spread), running.variance, span)
     denoiser = jnp.zeros_like(flow) if denoiser_key is None else denoising_loss(model, point.window, denoiser_key)
 
     def observed(part: Array) -> Array:

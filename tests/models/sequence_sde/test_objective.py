@@ -263,6 +263,22 @@ def test_a_constant_diffusion_has_the_same_loss_with_and_without_noise(target: A
     assert float(jnp.abs(noisy.flow - clean.flow).max()) > 0.1
 
 
+@pytest.mark.parametrize("substeps", [1, 2])
+def test_a_joint_likelihood_is_that_of_the_rows_with_the_noise(substeps: int) -> None:
+    """With constant g: ½ r²/(g² s) + log g√s, r what is left of the way that the flow is asked for."""
+    config = Config(
+        history=1, width=8, objective="joint", input_noise=0.5, noise_target="return", substeps=substeps, confined=False
+    )
+    m, batch = model(config), transitions(32, config, missing=0.0)
+    flat = eqx.tree_at(lambda m: m.diffusion_net, m, jax.tree.map(jnp.zeros_like, m.diffusion_net))
+    still = eqx.tree_at(lambda m: m.flow_net, flat, jax.tree.map(jnp.zeros_like, flat.flow_net))
+    clean, noisy = losses_of(still, batch, jnp.ones(D)), losses_of(still, batch, jnp.ones(D), KEY)
+    g = np.asarray(still.diffusion(jax.tree.map(lambda leaf: leaf[0], batch.window)))
+    wanted = clean.nats + 0.5 * (noisy.squared - clean.squared) / g**2
+    np.testing.assert_allclose(noisy.nats.sum(1), wanted.sum(1), rtol=1e-4)
+    assert float(jnp.abs(noisy.squared - clean.squared).max()) > 0.1
+
+
 def test_the_flow_reads_nothing_of_the_target() -> None:
     """√(r² Δ) moves by exactly 1/√Δ with the target: whatever the flow reads, the target is not in it."""
     config = Config(history=2, width=8, input_noise=0.5, noise_target="return")
