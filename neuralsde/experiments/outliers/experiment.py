@@ -170,8 +170,8 @@ _FORK = (
     f"Fifty copies of each branch; noise of {tables.INPUT_NOISE:g} on the input, undone by the target. Near: share of "
     f"paths that stay within {tables.NEAR:g} of the demonstrations from the kink on (floor 1; trivial, straight on: "
     "0). Distance: mean of all points (floor 0). Up: share that turns up (right: .5). Flow error: on the straight "
-    "parts, over the speed. A joint likelihood is that of the clean transition: the noise on the input has no part in "
-    "it, so nothing leads a path back, and here it is no option, robust or not."
+    "parts, over the speed. No way mends the fork: the noise on the input is part of what the joint likelihood "
+    "explains, so its diffusion is wide, and its Student tails draw what was injected."
 )
 
 
