@@ -78,7 +78,7 @@ def fork(n: int, rng: np.random.Generator) -> Drawn:
     x1 = x0 + moves[j] + jump * rng.standard_normal((n, 2))
     log_w = -np.square(x0[:, None] - rows).sum(-1) / (2 * blur**2)
     log_w -= logsumexp(log_w, axis=1, keepdims=True)
-    log_p = logsumexp(log_w + log_density((x1 - x0)[:, None], moves, jump).sum(-1), axis=1)
+    log_p = np.asarray(logsumexp(log_w + log_density((x1 - x0)[:, None], moves, jump).sum(-1), axis=1))
     w = np.exp(log_w)
     mean = w @ moves
     var = w @ moves**2 - mean**2 + jump**2
