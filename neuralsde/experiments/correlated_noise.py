@@ -245,11 +245,11 @@ def reproduce(
     progress: not used; the fits of all seeds are one program.
     """
     size, began = size or (FULL if full else Size()), time.monotonic()
-    out.mkdir(parents=True, exist_ok=True)
     facts: dict[str, Any] = {
         **opening("correlated-noise", seed=seed, seeds=seeds, full=full, size=size),
         "laws": {},
     }
+    out.mkdir(parents=True, exist_ok=True)
     for law in cases():
         found = measure(law, seed, seeds, size)
         expected = {"covariance": law.diagonal_error, "regret": law.diagonal_regret}

@@ -149,11 +149,11 @@ def reproduce(
     progress: not used; the fits of all seeds are one program.
     """
     size, began = size or (FULL if full else Size()), time.monotonic()
-    out.mkdir(parents=True, exist_ok=True)
     facts: dict[str, Any] = {
         **opening("interpolation", seed=seed, seeds=seeds, full=full, size=size),
         "processes": {},
     }
+    out.mkdir(parents=True, exist_ok=True)
     pictures = {}
     for line in (ornstein_uhlenbeck(0.1), double_well(0.05)):
         found, pictures[line] = measure(line, seed, seeds, size)

@@ -267,6 +267,7 @@ def reproduce(
     seeds: times the size: two seeds are 100 sets and 10 sets.
     """
     size, began = size or (FULL if full else Size()), time.monotonic()
+    about = opening("physics", seed=seed, seeds=seeds, full=full, size=size)
     sets = draw(LotkaVolterra(**RATES), size.sets * seeds, size.series, size.rows, seed)
     missing = by_filter(sets, complete=False, seed=seed)
     fits = {
@@ -282,7 +283,7 @@ def reproduce(
     yield f"recovery: {sum(met)} of {len(met)} parameters covered in 90-100 % of {len(sets.times)} sets"
     _picture(fits, out / "physics.png")
     facts: dict[str, Any] = {
-        **opening("physics", seed=seed, seeds=seeds, full=full, size=size),
+        **about,
         "rates": RATES,
         "capacity": CAPACITY,
         "sets": len(sets.times),

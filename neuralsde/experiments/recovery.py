@@ -317,8 +317,8 @@ def reproduce(
     six data sets of every process. progress: not used; fits are many and short.
     """
     size, began = size or (FULL if full else Size()), time.monotonic()
-    out.mkdir(parents=True, exist_ok=True)
     facts = opening("recovery", seed=seed, seeds=seeds, full=full, size=size)
+    out.mkdir(parents=True, exist_ok=True)
     facts |= {"transitions": size.series * size.steps, "sets": size.sets * seeds}
     saved = on_file(facts, out)
     tables: dict[str, dict[str, Any]] = {name: saved.get(name, {}) for name in ("complete", "missing", "shown")}

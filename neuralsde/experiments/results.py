@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 
+from neuralsde.errors import InputError
 from neuralsde.runs.folder import versions
 
 RESULTS = Path("experiments/results")
@@ -18,9 +19,14 @@ RESULTS = Path("experiments/results")
 
 
 def opening(name: str, *, seed: int, seeds: int, full: bool, size: Any) -> dict[str, Any]:
-    """The first facts of a result: which experiment, the command that repeats it, and at what size (a dataclass)."""
+    """The first facts of a result: which experiment, the command that repeats it, and at what size (a dataclass).
+
+    Raises InputError when there is nothing to run.
+    """
+    if seeds < 1:
+        raise InputError(f"seeds={seeds}", "nothing to run", "at least 1")
     command = f"neuralsde reproduce {name} --seed {seed} --seeds {seeds}" + (" --full" if full else "")
-    return {"experiment": name, "command": command, "seeds": seeds, "size": vars(size)}
+    return {"experiment": name, "command": command, "seeds": seeds, "size": json.loads(json.dumps(vars(size)))}
 
 
 def on_file(facts: dict[str, Any], out: Path) -> dict[str, Any]:

@@ -18,7 +18,6 @@ seeds. Compute is 6 FLOPs a weight and sample (a forward and a backward pass), a
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -251,7 +250,6 @@ def reproduce(
     six fits of each width. progress: not used.
     """
     size, began = size or (FULL if full else Size()), time.monotonic()
-    out.mkdir(parents=True, exist_ok=True)
     field = Field.of(seed)
     rows, held_out = weather_rows()
     sources: dict[str, tuple[Field | Rows, Batch]] = {
@@ -259,13 +257,14 @@ def reproduce(
         "weather": (rows, jax.tree.map(lambda part: part[: size.validation], held_out)),
     }
     facts: dict[str, Any] = {
-        **json.loads(json.dumps(opening("scaling", seed=seed, seeds=seeds, full=full, size=size))),
+        **opening("scaling", seed=seed, seeds=seeds, full=full, size=size),
         "fits": size.fits * seeds,
         "floor": {"field": floor()},
         "still": {name: float(loss(jnp.zeros_like(v.v), v)) for name, (_, v) in sources.items()},
         "exact": float(loss(field(sources["field"][1].x), sources["field"][1])),
         "paper": PAPER,
     }
+    out.mkdir(parents=True, exist_ok=True)
     saved = on_file(facts, out)
     facts["curves"] = saved.get("curves", {name: [] for name in sources})
     before = facts["seconds"] = saved.get("seconds", 0)

@@ -80,8 +80,8 @@ def reproduce(
     seeds: times the size: two seeds are six fits of each method at the default size.
     """
     size, began = size or (FULL if full else Size()), time.monotonic()
-    out.mkdir(parents=True, exist_ok=True)
     facts: dict[str, Any] = {**opening(NAME, seed=seed, seeds=seeds, full=full, size=size), "densities": {}}
+    out.mkdir(parents=True, exist_ok=True)
     panels: dict[str, dict[str, Panel]] = {}
     for density in DENSITIES:
         found: dict[str, list[Figures]] = {}

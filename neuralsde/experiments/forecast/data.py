@@ -98,7 +98,7 @@ def find(name: str, folder: str | Path | None = None) -> Path:
             f"NEURALSDE_DATA={root}" if root else "NEURALSDE_DATA is not set",
             f"the table {SPECS[name].title} is not there",
             "a folder with " + " or ".join(PLACES[name]),
-            f"the table is from {SPECS[name].source}",
+            f"the one of {SPECS[name].source}",
         )
     return found
 

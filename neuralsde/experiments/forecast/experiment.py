@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from neuralsde.errors import InputError
 from neuralsde.evaluate.style import save
 from neuralsde.experiments.forecast import report
 from neuralsde.experiments.forecast.case import Case
@@ -76,8 +75,6 @@ def reproduce(
     Writes forecast.json, forecast.md and forecast.png into `out` after every table. Raises InputError for a table that
     is not there, before anything is fitted.
     """
-    if seeds < 1:
-        raise InputError(f"seeds={seeds}", "nothing to fit", "at least 1")
     size = size or (FULL if full else Size())
     loaded = {name: load(name, data) for name in tables}
     facts = opening(NAME, seed=seed, seeds=seeds, full=full, size=size)
