@@ -8,7 +8,7 @@
 PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
-PIP := -m pip --disable-pip-version-check -qq install
+PIP := -m pip --disable-pip-version-check -qq install --no-compile
 READY := .venv/.ready
 
 # A program compiled once is loaded by every later process; see "Facts" in docs/decisions/0001-the-house.md.

@@ -4,7 +4,9 @@ The map of the house; every import points upwards in this list, a test sees to i
 
     errors, typing   the words of the house
     sde              the calculus: processes, Brownian paths, simulation, closed forms; knows nothing about learning
+    noising          how data become noise, and what a network can say about it
     nets, models     networks; a model is a distribution, a loss and a way to sample
+    sampling         from noise back to data: the samplers of noising processes
     data             tables, frames and arrays to ragged trajectories, and to what a model reads
     train            state, step, loop, checkpoint
     evaluate         scores, baselines, plots, the report
@@ -22,14 +24,27 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from neuralsde import data, errors, evaluate, models, nets, runs, sde, tasks, train
+    from neuralsde import data, errors, evaluate, models, nets, noising, runs, sampling, sde, tasks, train
     from neuralsde.errors import InputError, NeuralSDEError, RunFailed
     from neuralsde.models.physics import Between, Physics, Positive, Residual
     from neuralsde.runs import Run, fit, load
 
 __version__ = "0.1.0"
 
-_RINGS = ("data", "errors", "evaluate", "experiments", "models", "nets", "runs", "sde", "tasks", "train")
+_RINGS = (
+    "data",
+    "errors",
+    "evaluate",
+    "experiments",
+    "models",
+    "nets",
+    "noising",
+    "runs",
+    "sampling",
+    "sde",
+    "tasks",
+    "train",
+)
 _NAMES = {
     "fit": "neuralsde.runs",
     "load": "neuralsde.runs",
@@ -60,7 +75,9 @@ __all__ = [
     "load",
     "models",
     "nets",
+    "noising",
     "runs",
+    "sampling",
     "sde",
     "tasks",
     "train",

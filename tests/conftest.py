@@ -15,8 +15,9 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")  # the laws are stated for the CPU; JAX_PLATFORMS=cuda asks another device
 os.environ.setdefault("EQX_ON_ERROR", "nan")
-# Most of the time of a cold run is LLVM's: programs that run once need not be fast. XLA_FLAGS= tests what users run.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+# Most of a cold run is compilation, and programs that run once need not be fast: no LLVM passes, and the older, plainer
+# emitters of fused loops, halve it together (either alone takes a few per cent). XLA_FLAGS= tests what users run.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false")
 os.environ.setdefault("MPLBACKEND", "agg")
 
 import jax  # noqa: E402
