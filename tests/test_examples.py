@@ -23,7 +23,9 @@ def load(name: str) -> ModuleType:
 
 
 def test_every_example_has_a_test_and_a_main():
-    names = {"brownian_replay", "forecast_a_table", "known_physics", "ou_process"}
+    names = {
+        "brownian_replay", "fewer_evaluations", "forecast_a_table", "known_physics", "ou_process", "probability_flow",
+    }  # fmt: skip
     assert {path.stem for path in EXAMPLES.glob("*.py")} == names
     assert all(callable(load(path.stem).main) for path in EXAMPLES.glob("*.py"))
 
@@ -53,3 +55,20 @@ def test_known_physics(capsys: pytest.CaptureFixture[str]):
     inside = (table["lo-95"] <= table["truth"]) & (table["truth"] <= table["hi-95"])
     assert inside.sum() >= 3
     assert "parameter" in capsys.readouterr().out
+
+
+def test_probability_flow():
+    """One-time laws alike, the covariance of two times not: .164 for the SDE, .469 for its flow."""
+    found = load("probability_flow").main(n=2_000)
+    assert found["stationary flow moves"] < 1e-5
+    assert found["affine map"] < 5e-3
+    assert abs(found["covariance SDE"] - 0.164) < 0.06
+    assert abs(found["covariance flow"] - 0.469) < 0.06
+
+
+def test_fewer_evaluations():
+    """With a step for every evaluation the flow is ahead of the SDE at 12, and every method improves."""
+    found = load("fewer_evaluations").main(n=2_000, counts=(12, 48))
+    sde, half, euler, solver = (found[name, 12] for name in dict.fromkeys(name for name, _ in found))
+    assert sde > half > euler > solver
+    assert all(found[name, 48] < 0.5 * found[name, 12] for name, _ in found)

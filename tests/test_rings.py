@@ -66,7 +66,7 @@ def imports(tree: ast.AST, inside: bool = False) -> Iterator[tuple[ast.Import | 
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
             yield node, inside
-        else:
+        elif isinstance(node, ast.stmt | ast.ExceptHandler | ast.match_case):  # no expression holds an import
             yield from imports(node, inside or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
 
 

@@ -47,9 +47,15 @@ Times = Annotated[Names, option("TIME...", "Times to answer for, written as in t
 WRITERS = {".csv": "write_csv", ".parquet": "write_parquet"}
 
 
-def load(path: Path) -> Any:
-    """The run in a folder."""
-    return function("neuralsde.runs:load")(path)
+def load(path: Path, points: bool = False) -> Any:
+    """The run in a folder: one of sequences, or with `points` also one of independent points."""
+    run = function("neuralsde.runs:load")(path)
+    if not points and isinstance(run, function("neuralsde.runs:GenerativeRun")):
+        raise InputError(
+            f"the run {path}", "it is one of independent points or images", "a run of sequences",
+            "neuralsde sample, or neuralsde score",
+        )  # fmt: skip
+    return run
 
 
 def read_like(run: Any, path: Path) -> Any:

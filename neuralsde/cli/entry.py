@@ -16,9 +16,9 @@ from typing import Any
 from neuralsde import __version__
 
 COMMANDS = (
-    ("fit", "Fit a model to a table of sequences; writes a run folder."),
+    ("fit", "Fit a model to sequences, or to points and images; writes a run folder."),
     ("forecast", "Forecast what follows each series, with intervals."),
-    ("sample", "Draw paths from a start point."),
+    ("sample", "Draw paths from a start point; or points and images."),
     ("impute", "Fill in missing values and times between observations."),
     ("score", "Score held-out data, next to simple baselines."),
     ("backtest", "Score forecasts from a rolling origin."),

@@ -1,4 +1,4 @@
-"""`neuralsde fit DATA`: a table of sequences becomes a run folder.
+"""`neuralsde fit DATA`: a table of sequences, or points and images, become a run folder.
 
 Settings come from three places, the later ones winning: the defaults, the config.json that `--config` names (with
 `--resume` that of the run itself), and what is typed.
@@ -12,10 +12,11 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from neuralsde.cli.common import Flag, Names, Ranges, note, option, ranges, told
+from neuralsde.cli.common import Flag, Names, Ranges, choose, note, option, ranges, told
 from neuralsde.cli.entry import function
 from neuralsde.cli.heldout import HELP as HELD_OUT
 from neuralsde.cli.heldout import rule_of
+from neuralsde.cli.points import POINT_MODELS, fit_points, refuse
 from neuralsde.cli.settings import parse_settings
 from neuralsde.errors import InputError
 
@@ -23,38 +24,57 @@ CALENDAR = "hour-of-day, day-of-week, day-of-year, month-of-year"
 
 
 def fit(
-    data: Annotated[Path | None, option("DATA", "CSV, Parquet or NPZ; a row for each series and time.")] = None,
+    data: Annotated[Path | None, option("DATA", "CSV, Parquet, NPZ, NPY; rows of series, points, or images.")] = None,
     /,
     *,
     id: Annotated[str | None, option("COL", "Tells the series apart; without it the table is one.")] = None,
     time: Annotated[str | None, option("COL", "Times, numbers or time stamps; guessed from its name.")] = None,
-    values: Annotated[Names, option("COL...", "Columns to model; all numeric ones by default.")] = (),
+    values: Annotated[Names, option("COL...", "Columns to model, all numeric ones by default; or an array.")] = (),
     context: Annotated[Names, option("COL...", f"Known covariates: columns, or {CALENDAR}.")] = (),
     positive: Annotated[Names, option("COL...", "Columns that are never negative.")] = (),
     bounded: Annotated[Ranges, option("COL LO HI", "A column that never leaves a range; repeat.")] = (),
     plausible: Annotated[Ranges, option("COL LO HI", "Entries outside count as missing; repeat.")] = (),
     static: Annotated[Names, option("COL...", "Never change within a series: numbers or text.")] = (),
     discrete: Annotated[Names, option("COL...", "A few labels that change, not known ahead.")] = (),
-    model: Annotated[str | None, option("NAME", "Which model; sequence-sde by default.")] = None,
+    labels: Annotated[str | None, option("NAME", "Column or array of classes, for a model of points.")] = None,
+    model: Annotated[
+        str | None, option("NAME", f"sequence-sde by default; of points or images {', '.join(POINT_MODELS)}.")
+    ] = None,
     set: Annotated[Names, option("NAME=VALUE...", "Settings of model or training, as width=128.")] = (),
     steps: Annotated[int | None, option("N", "Training steps; 4000 by default.")] = None,
     seed: Annotated[int | None, option("N", "Seed of the random numbers; 0 by default.")] = None,
-    held_out: Annotated[str | None, option("RULE", f"Kept for the score: {HELD_OUT}.")] = None,
+    held_out: Annotated[str | None, option("RULE", f"Kept for the score: {HELD_OUT}; of points some-points=N.")] = None,
     out: Annotated[Path | None, option("FOLDER", "The run; runs/NAME-OF-THE-TABLE by default.")] = None,
     resume: Annotated[bool, Flag, Parameter(help="Go on with the run in OUT.", show_default=False)] = False,
     config: Annotated[Path | None, option("FILE", "A run's config.json: the same settings again.")] = None,
 ) -> None:
-    """Fit a model to a table of sequences.
+    """Fit a model to a table of sequences, or to independent points and images.
 
-    One or many series of any length, irregular times, missing values. Writes a
-    run folder with the settings, the metrics, checkpoints and the weights.
+    One or many series of any length, irregular times, missing values; with
+    --model score each row is a point, or DATA an array of images, and "digits"
+    names the images that come with the package. Writes a run folder with the
+    settings, the metrics, checkpoints and the weights.
     """
     columns = {
         "id": id, "time": time, "values": values or None, "context": context, "positive": positive,
-        "bounded": ranges(bounded, "--bounded"), "plausible": ranges(plausible, "--plausible"),
+        "bounded": ranges(bounded, "--bounded") or None, "plausible": ranges(plausible, "--plausible") or None,
         "static": static, "discrete": discrete,
     }  # fmt: skip
     saved = saved_settings(config, out if resume else None)
+    name = model or saved.get("model", {}).get("name", "sequence-sde")
+    choose(name, ("sequence-sde", *POINT_MODELS), "model")
+    if name in POINT_MODELS:
+        strange = {other: given for other, given in columns.items() if other != "values"}
+        refuse(strange, f"it is for sequences, and the model {name} is one of independent points", "no such option")
+        return fit_points(
+            data, name, saved, values=values, labels=labels, typed=set, steps=steps, seed=seed, held_out=held_out,
+            out=out, resume=resume,
+        )  # fmt: skip
+    refuse({"labels": labels}, f"the model {name} is one of sequences", "--model " + ", ".join(POINT_MODELS))
+    if data is not None and str(data) == "digits" and not data.exists():
+        raise InputError("digits", f"they are images, and {name} is a model of sequences", "--model score")
+    if saved and saved["model"]["name"] in POINT_MODELS:
+        raise InputError(f"--config {config}", f"it is of points, and {name} is a model of sequences", "--model score")
     rule = saved_rule(saved) if held_out is None else rule_of(held_out)
     table = told(read(data, {name: given for name, given in columns.items() if given}, saved, own=resume))
     config_of_model, training = settings_of(saved, model, set, steps, seed)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from cyclopts import Parameter
+
 from neuralsde.cli.common import (
     Draws,
+    Flag,
     Future,
     Horizon,
     Levels,
@@ -31,6 +36,9 @@ def forecast(
     levels: Levels = (80, 95),
     n: Draws = 200,
     seed: Seed = 0,
+    calibrate: Annotated[
+        bool, Flag, Parameter(help="Make bands as wide as recent forecasts should have been.", show_default=False)
+    ] = False,
     out: Out = None,
 ) -> None:
     """Forecast what follows each series of DATA, with intervals.
@@ -47,5 +55,6 @@ def forecast(
         levels=levels,
         n=n,
         seed=seed,
+        calibrate=calibrate,
     )
     write(table, out)

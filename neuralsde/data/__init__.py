@@ -8,7 +8,9 @@
     Encoder, Rows                   data units <-> what a model reads                   (encode.py)
     Split                           which rows are fitted and which are held out        (split.py)
     LastPart, SomeSeries, ...       the rules for that                                  (rules.py)
-    embedded.weather                the data of the demo                                (embedded/)
+    Points, points, read_points     independent points and images, not sequences        (images.py, read_points.py)
+    Scale, SomePoints               their units and their held-out rule                 (images.py)
+    digits, embedded.weather        data that come with the package                     (embedded/)
 
 On the way: `files`, `arrays`, `cells`, `labels`, `stamps`, `duration` and `long` read; `choose` and `clean` decide;
 `transforms`, `rounding` and `model_time` are the parts of the encoder; `windows` cuts rows into what a training step
@@ -16,8 +18,11 @@ sees.
 """
 
 from neuralsde.data.clock import CALENDAR, Clock
+from neuralsde.data.embedded import digits
 from neuralsde.data.encode import Encoder
+from neuralsde.data.images import Points, Scale, SomePoints, points
 from neuralsde.data.layout import Layout
+from neuralsde.data.read_points import read_points
 from neuralsde.data.rows import Rows
 from neuralsde.data.rules import LastDaysOfMonth, LastPart, Nothing, SomeSeries
 from neuralsde.data.split import TEST, TRAIN, VALIDATION, Split
@@ -35,13 +40,19 @@ __all__ = [
     "LastPart",
     "Layout",
     "Nothing",
+    "Points",
     "Rows",
+    "Scale",
     "Series",
+    "SomePoints",
     "SomeSeries",
     "Split",
     "Trajectories",
+    "digits",
     "from_arrays",
     "from_frame",
     "future",
+    "points",
     "read",
+    "read_points",
 ]

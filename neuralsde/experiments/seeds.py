@@ -58,6 +58,7 @@ def train_on(
     held: Transition | None = None,
     points: int = 1,
     first_scale: float = 1.0,
+    batch: int = BATCH,
 ) -> tuple[SequenceSDE, np.ndarray]:
     """As `train`, from transitions (seeds, n, ...), covariates too; and the curve of the training.
 
@@ -75,7 +76,7 @@ def train_on(
     arrays = [eqx.filter(model, eqx.is_inexact_array) for model in models]
     stacked = jax.tree.map(lambda *leaves: jnp.stack([jnp.asarray(leaf) for leaf in leaves]), *arrays)
     begin = Running.first(jnp.asarray(walk))
-    trained, curve = _train(stacked, static, data, begin, keys, steps, rate, held, points)
+    trained, curve = _train(stacked, static, data, begin, keys, steps, rate, held, points, batch)
     return eqx.combine(trained, static), np.asarray(curve, np.float64)
 
 
@@ -95,7 +96,7 @@ def _mean_nats(model: SequenceSDE, held: Transition) -> Array:
 @eqx.filter_jit
 def _train(
     stacked: Any, static: Any, data: Transition, first: Running, keys: Key[Array, " seeds"], steps: int, rate: float,
-    held: Transition | None, points: int,
+    held: Transition | None, points: int, batch: int,
 ) -> tuple[Any, Array]:  # fmt: skip
     optimiser = optax.adam(optax.warmup_cosine_decay_schedule(0.0, rate, max(steps // 20, 1), max(steps, 2)))
     averaged = max(steps // 4, 1)
@@ -104,11 +105,11 @@ def _train(
         def step(carry: Any, i: Array) -> tuple[Any, None]:
             params, state, running, mean = carry
             pick, noise = jax.random.split(jax.random.fold_in(key, i))
-            rows = jax.random.randint(pick, (BATCH,), 0, len(data.dt))
-            batch = jax.tree.map(lambda leaf: leaf[rows], data)
+            rows = jax.random.randint(pick, (batch,), 0, len(data.dt))
+            some = jax.tree.map(lambda leaf: leaf[rows], data)
 
             def value(params: Any) -> Any:
-                return loss(eqx.combine(params, static), batch, running, key=noise)
+                return loss(eqx.combine(params, static), some, running, key=noise)
 
             slope, (_, running) = jax.grad(value, has_aux=True)(params)
             change, state = optimiser.update(slope, state)

@@ -27,7 +27,7 @@ from jaxtyping import Array, Float, Key
 
 from neuralsde.errors import InputError
 from neuralsde.nets import MLP
-from neuralsde.sde import SDE, Diagonal, Ito, Stratonovich, time_reversal
+from neuralsde.sde import SDE, Diagonal, Ito
 
 _POINT = 1e-3
 """A start whose smallest variance is below this part of that after one step counts as a point in that direction."""
@@ -48,7 +48,7 @@ class Config:
 
 
 class MarginalScore(eqx.Module):
-    """s(t, y, args) ≈ ∇log p_t(y), in the shape of y, for `sde.time_reversal` and `probability_flow`.
+    """s(t, y, args) ≈ ∇log p_t(y), in the shape of y, for `sde.time_reversal` and `sde.probability_flow`.
 
     ts (k,), mean (k, d), cov (k, d, d): the marginal's moments on the grid of the simulation, linear in between.
     earliest: times before it are taken for it: the first step after a start that is a point, where no score exists.
@@ -141,28 +141,3 @@ def loss(
     """The mean of `step_losses` over a batch (b,), with fresh normals. In the form that `neuralsde.train` asks for."""
     xi = jax.random.normal(key, batch.spread.shape[:1] + batch.spread.shape[2:], batch.spread.dtype)
     return step_losses(model, batch, xi).mean(), ({}, aux)
-
-
-class FlowDrift(eqx.Module):
-    """½ (f - reversed drift): made by `probability_flow`."""
-
-    process: SDE
-    reverse: SDE
-
-    def __call__(self, t: Any, y: Any, args: Any) -> Any:
-        f, r = self.process.drift(t, y, args), self.reverse.drift(-jnp.asarray(t), y, args)
-        return jax.tree.map(lambda f, r: 0.5 * (f - r), f, r)
-
-
-def probability_flow(process: SDE, score: Any) -> SDE:
-    """The ordinary equation with the marginals of `process`: v = f - ½ ∇·(G Gᵀ) - ½ G Gᵀ ∇log p_t, noise zero.
-
-    process: of an array state or a pytree; a Stratonovich one is converted first. score: (t, y, args) -> ∇log p_t(y),
-    such as a `MarginalScore`. Solve it as any process, for example by `sde.simulate(..., method=sde.Heun())`, of second
-    order here; the key is not read. It has the one-time laws of the process and none of its other laws. From a point
-    start it has to begin at the first time that has a score. Source: Song et al. 2021, in this form for any G.
-    """
-    # The reversal around t1 = 0 runs in s = -t, exactly; its drift is -f + ∇·(G Gᵀ) + G Gᵀ ∇log p.
-    reverse = time_reversal(process, score, -1.0, 0.0)
-    drift = FlowDrift(process.to(Ito()), reverse)
-    return SDE(drift, lambda t, y, args: jax.tree.map(jnp.zeros_like, y), Diagonal("additive"), Stratonovich())

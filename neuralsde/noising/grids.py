@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
+import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from neuralsde.errors import InputError, closest
@@ -41,17 +43,28 @@ def times(
         raise InputError(f"t0={t0}, t1={t1}", expected="0 <= t0 < t1")
     if not rho > 0:
         raise InputError(f"rho={rho}", expected="a positive number; 7 is usual")
+    ends = np.asarray(_clock_at(schedule, jnp.asarray([t1, t0], float)))
+    if spacing != "uniform" and not np.isfinite(ends).all():
+        raise InputError(
+            f"a grid of log SNR from t={t1} to t={t0}",
+            f"log SNR is {ends[0]:g} and {ends[1]:g} there",
+            f"times inside, such as {schedule.t1:g} to {schedule.t0:g}",
+            "spacing='uniform'",
+        )
+    return _grid(schedule, n, spacing, t0, t1, rho)
+
+
+@eqx.filter_jit
+def _clock_at(schedule: Schedule, t: Array) -> Array:
+    return schedule.log_snr(t)
+
+
+@eqx.filter_jit
+def _grid(schedule: Schedule, n: int, spacing: Spacing, t0: float, t1: float, rho: float) -> Array:
     part = jnp.linspace(0.0, 1.0, n + 1)
     if spacing == "uniform":
         return (t1 + part * (t0 - t1)).at[-1].set(t0)
     first, last = schedule.log_snr(t1), schedule.log_snr(t0)
-    if not (jnp.isfinite(first) and jnp.isfinite(last)):
-        raise InputError(
-            f"a grid of log SNR from t={t1} to t={t0}",
-            f"log SNR is {float(first):g} and {float(last):g} there",
-            f"times inside, such as {schedule.t1:g} to {schedule.t0:g}",
-            "spacing='uniform'",
-        )
     if spacing == "log-snr":
         clock = first + part * (last - first)
     else:

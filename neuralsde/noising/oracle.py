@@ -56,6 +56,7 @@ class Mixture(eqx.Module):
         share = jax.nn.softmax(self._terms(x))
         return ((share / self.sds**2)[:, None] * (self.means - x)).sum(0)
 
+    @eqx.filter_jit
     def sample(self, n: int, *, key: Key[Array, ""]) -> Float[Array, "n d"]:
         """Draws (n, d)."""
         which, noise = jax.random.split(key)
@@ -101,6 +102,7 @@ class Gaussian(eqx.Module):
         """∇log p(x), linear in x."""
         return -self.basis @ (self.basis.T @ (x - self.mean) / self.spread)
 
+    @eqx.filter_jit
     def sample(self, n: int, *, key: Key[Array, ""]) -> Float[Array, "n d"]:
         """Draws (n, d)."""
         z = jax.random.normal(key, (n, self.mean.size), self.mean.dtype)

@@ -16,6 +16,7 @@ import math
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jax.nn import sigmoid, softplus
 from jaxtyping import Array
@@ -80,7 +81,8 @@ class Schedule(eqx.Module):
     @property
     def prior_sd(self) -> float:
         """S.d. of the law that samplers start from: that of x at t1, for data of mean 0 and s.d. 1."""
-        return float(jnp.hypot(self.alpha(self.t1), self.sigma(self.t1)))
+        with jax.ensure_compile_time_eval():  # a number, whatever is being traced around it
+            return float(jnp.hypot(self.alpha(self.t1), self.sigma(self.t1)))
 
     def forward(self) -> SDE:
         """The forward SDE from x_0 at t = 0, an ordinary Ito process of any shape of state."""
@@ -140,8 +142,13 @@ class VP(Schedule):
     def __init__(self, beta0: float = 0.1, beta1: float = 20.0) -> None:
         self.beta = _LinearBeta(beta0, beta1)
 
-    t0 = property(lambda self: 1e-3)
-    t1 = property(lambda self: 1.0)
+    @property
+    def t0(self) -> float:
+        return 1e-3
+
+    @property
+    def t1(self) -> float:
+        return 1.0
 
     def alpha(self, t: Any) -> Array:
         return jnp.exp(self.beta.log_alpha(t))
@@ -173,8 +180,13 @@ class SubVP(Schedule):
     def __init__(self, beta0: float = 0.1, beta1: float = 20.0) -> None:
         self.beta = _LinearBeta(beta0, beta1)
 
-    t0 = property(lambda self: 1e-3)
-    t1 = property(lambda self: 1.0)
+    @property
+    def t0(self) -> float:
+        return 1e-3
+
+    @property
+    def t1(self) -> float:
+        return 1.0
 
     def alpha(self, t: Any) -> Array:
         return jnp.exp(self.beta.log_alpha(t))
@@ -210,8 +222,13 @@ class Cosine(Schedule):
         if not 0 < self.shift < 1:
             raise InputError(f"Cosine(shift={self.shift})", expected="a number between 0 and 1; 0.008 is usual")
 
-    t0 = property(lambda self: 1e-3)
-    t1 = property(lambda self: 0.9946)
+    @property
+    def t0(self) -> float:
+        return 1e-3
+
+    @property
+    def t1(self) -> float:
+        return 0.9946
 
     def _phase(self, t: Any) -> Array:
         return 0.5 * math.pi * (jnp.asarray(t) + self.shift) / (1 + self.shift)
@@ -265,8 +282,13 @@ class VE(Schedule):
         if not 0 < self.sigma0 < self.sigma1:
             raise InputError(f"VE({self.sigma0}, {self.sigma1})", expected="0 < sigma0 < sigma1")
 
-    t0 = property(lambda self: math.log(2) / (2 * self._growth))
-    t1 = property(lambda self: 1.0)
+    @property
+    def t0(self) -> float:
+        return math.log(2) / (2 * self._growth)
+
+    @property
+    def t1(self) -> float:
+        return 1.0
 
     @property
     def _growth(self) -> float:
@@ -304,8 +326,13 @@ class EDM(Schedule):
         if not 0 < self.sigma0 < self.sigma1 < math.inf:
             raise InputError(f"EDM({self.sigma0}, {self.sigma1})", expected="0 < sigma0 < sigma1")
 
-    t0 = property(lambda self: self.sigma0)
-    t1 = property(lambda self: self.sigma1)
+    @property
+    def t0(self) -> float:
+        return self.sigma0
+
+    @property
+    def t1(self) -> float:
+        return self.sigma1
 
     def alpha(self, t: Any) -> Array:
         return jnp.ones_like(jnp.asarray(t, float))
@@ -338,8 +365,13 @@ class CondOT(Schedule):
     A velocity is finite on all of [0, 1], a score only inside; `t0` and `t1` are inside.
     """
 
-    t0 = property(lambda self: 1e-3)
-    t1 = property(lambda self: 1.0 - 1e-3)
+    @property
+    def t0(self) -> float:
+        return 1e-3
+
+    @property
+    def t1(self) -> float:
+        return 1.0 - 1e-3
 
     def alpha(self, t: Any) -> Array:
         return 1.0 - jnp.asarray(t, float)

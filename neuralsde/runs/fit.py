@@ -1,4 +1,4 @@
-"""`fit`: from a table to a run.
+"""`fit`: from a table, or from points, to a run.
 
 The order of a run: plan, folder with config.json, training with checkpoints, weights, finished. Whatever can be wrong
 with the input is found before the folder is made.
@@ -17,14 +17,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
-from neuralsde.data import Trajectories
+from neuralsde.data import Points, SomePoints, Trajectories
 from neuralsde.data.rules import Rule
 from neuralsde.data.windows import Table
+from neuralsde.errors import InputError, closest
 from neuralsde.models.physics import Physics
 from neuralsde.models.sequence_sde import Config, Running, SequenceSDE, Transition, loss, transition_losses
 from neuralsde.runs.folder import begin
+from neuralsde.runs.generative import FAMILIES, Backbone, GenerativeRun, fit_points
+from neuralsde.runs.generative.families import Config as GenerativeConfig
 from neuralsde.runs.physics import PhysicsRun, fit_physics
-from neuralsde.runs.plan import Prepared, model_config, prepare
+from neuralsde.runs.plan import MODELS, Prepared, model_config, prepare
 from neuralsde.runs.run import Run
 from neuralsde.runs.stages import calibrated, tuned
 from neuralsde.tasks.diagnose import watch
@@ -71,36 +74,98 @@ def fit(
     training: TrainConfig | None = None,
     progress: Reporter | None = None,
 ) -> PhysicsRun: ...
+@overload
 def fit(
-    data: Trajectories,
+    data: Any,
     *,
-    model: str | Config | Physics = "sequence-sde",
+    model: str | GenerativeConfig,
     steps: int | None = None,
     seed: int = 0,
     out: str | Path | None = None,
     resume: bool = False,
-    split: Rule | None = None,
+    split: SomePoints | None = None,
     training: TrainConfig | None = None,
     progress: Reporter | None = None,
-) -> Run | PhysicsRun:
-    """Fit a sequence SDE, or the parameters of a stated one, to a table of sequences.
+    network: Backbone | None = None,
+) -> GenerativeRun: ...
+def fit(
+    data: Any,
+    *,
+    model: str | Config | Physics | GenerativeConfig = "sequence-sde",
+    steps: int | None = None,
+    seed: int = 0,
+    out: str | Path | None = None,
+    resume: bool = False,
+    split: Any = None,
+    training: TrainConfig | None = None,
+    progress: Reporter | None = None,
+    network: Backbone | None = None,
+) -> Run | PhysicsRun | GenerativeRun:
+    """Fit a sequence SDE, or the parameters of a stated one, to sequences; or a diffusion model to points and images.
 
-    data:     from `nsde.data.read`, `from_frame` or `from_arrays`.
-    model:    a name, `SequenceSDE.Config(...)` with its settings, or `Physics(...)` with a drift and a diffusion of
-              your own (a `PhysicsRun` comes back).
+    data:     sequences from `nsde.data.read`, `from_frame` or `from_arrays`; for the models of points an array (n, d),
+              (n, h, w) or (n, h, w, c), a file of one, or `Points` from `nsde.data.read_points`, `points` or `digits`.
+    model:    a name ("sequence-sde"; "score", "flow-matching", "energy"), the `Config(...)` of one with its settings,
+              or `Physics(...)` with a drift and a diffusion of your own (a `PhysicsRun` comes back).
     steps, seed: shorthands that override those of `training`.
     out:      the run folder; without one the run lives in memory.
     resume:   go on with the run in `out`, bit for bit as if it had never stopped.
-    split:    the held-out rule; by default the last 20 % of each series' time, or 20 % of more than 20 series.
+    split:    the held-out rule; by default the last 20 % of each series' time, or 20 % of more than 20 series; for
+              points `SomePoints`, 20 % of them.
+    network:  a `Backbone`, for the models of points.
 
     Best checkpoint: the EMA weights of lowest validation loss (`BEST_RULE`). Raises InputError for data or options
     that cannot be meant, RunFailed when training breaks, Interrupted on Ctrl-C (the run is saved).
     """
+    common: dict[str, Any] = {
+        "steps": steps, "seed": seed, "out": out, "resume": resume, "split": split, "training": training,
+        "progress": progress,
+    }  # fmt: skip
+    of_points = model in FAMILIES if isinstance(model, str) else isinstance(model, GenerativeConfig)
+    if isinstance(model, str) and model not in (*MODELS, *FAMILIES):
+        known = (*MODELS, *FAMILIES)
+        raise InputError(f"the model '{model}'", "there is none of that name", hint=closest(model, known))
+    _require_kind(data, of_points, model if isinstance(model, str) else type(model).__module__.split(".")[2])
+    if of_points:
+        config = FAMILIES[model].default if isinstance(model, str) else model
+        return fit_points(data, config, network=network, **common)  # type: ignore[arg-type]
+    if network is not None:
+        raise InputError(f"network={network}", "it is for the models of points", ", ".join(FAMILIES))
     if isinstance(model, Physics):
-        return fit_physics(
-            data, model, steps=steps, seed=seed, out=out, resume=resume, split=split, training=training,
-            progress=progress,
+        return fit_physics(data, model, **common)
+    assert isinstance(model, str | Config)
+    return _fit_sequences(data, model, **common)
+
+
+def _require_kind(data: Any, of_points: bool, name: str) -> None:
+    """Refuse sequences for a model of points, and points for a model of sequences."""
+    if isinstance(data, Trajectories) is not of_points:
+        return
+    if of_points:
+        raise InputError(
+            f"sequences for the model {name}", "it is one of independent points",
+            "an array (n, d) or images (n, h, w), or Points", "nsde.data.read_points(path), or model='sequence-sde'",
         )  # fmt: skip
+    what = f"points of shape {data.shape}" if isinstance(data, Points) else f"a {type(data).__name__}"
+    raise InputError(
+        f"{what} for the model {name}", "it is one of sequences",
+        "Trajectories, from nsde.data.read, from_frame or from_arrays", "model=" + " or ".join(map(repr, FAMILIES)),
+    )  # fmt: skip
+
+
+def _fit_sequences(
+    data: Trajectories,
+    model: str | Config,
+    *,
+    steps: int | None,
+    seed: int,
+    out: str | Path | None,
+    resume: bool,
+    split: Rule | None,
+    training: TrainConfig | None,
+    progress: Reporter | None,
+) -> Run:
+    """A sequence SDE; arguments as of `fit`."""
     config = model_config(model, {}) if isinstance(model, str) else model
     options = replace(training or TRAINING, seed=seed)
     options = options if steps is None else replace(options, steps=steps)

@@ -11,12 +11,13 @@ from typing import Any, overload
 import numpy as np
 import polars as pl
 
-from neuralsde.data import Layout, Trajectories, future, read
+from neuralsde.data import TRAIN, Layout, Split, Trajectories, future, read
 from neuralsde.errors import InputError
 from neuralsde.evaluate.diagnostics import Diagnostics
 from neuralsde.models.physics import Physics
 from neuralsde.models.sequence_sde import SequenceSDE
 from neuralsde.runs.folder import RunFolder
+from neuralsde.runs.generative import FAMILIES, GenerativeRun, load_points
 from neuralsde.runs.physics import PhysicsRun, load_physics
 from neuralsde.runs.physics.run import NAME as PHYSICS
 from neuralsde.runs.plan import Plan
@@ -87,15 +88,18 @@ class Run:
         seed: int = 0,
         future: Any = None,
         substeps: int | None = None,
+        calibrate: bool = False,
     ) -> pl.DataFrame:
         """What follows each series of `data` (the fitted table by default); see `tasks.forecast.forecast`.
 
-        future: a path, a frame or Trajectories with the known covariates after the end.
+        future:    a path, a frame or Trajectories with the known covariates after the end.
+        calibrate: make the bands as wide as recent forecasts should have been (`tasks.widths`): those from the rows
+                   that the run was not fitted on, or from the last rows of another table.
         """
-        known = _future(future, self.layout)
+        known, table = _future(future, self.layout), self._data(data)
         return forecast(
-            self.fitted, self._data(data), horizon=horizon, times=times, levels=levels, n=n, seed=seed, future=known,
-            substeps=substeps,
+            self.fitted, table, horizon=horizon, times=times, levels=levels, n=n, seed=seed, future=known,
+            substeps=substeps, unseen=self._unseen(table) if calibrate else None,
         )  # fmt: skip
 
     def sample(
@@ -179,6 +183,12 @@ class Run:
     def _data(self, data: Trajectories | None) -> Trajectories:
         return self._fitted_data() if data is None else data
 
+    def _unseen(self, data: Trajectories) -> np.ndarray:
+        """The rows (R,) of a table that the run was not fitted on: all of them, of another table than the fitted."""
+        if self._other(data) is not None:
+            return np.ones(data.n_rows, bool)
+        return np.concatenate(Split.of(data, self.plan.rule).roles) != TRAIN
+
     def _other(self, data: Trajectories | None) -> Trajectories | None:
         """A table that is not the fitted one; None for the fitted one, whose held-out part is meant."""
         return None if data is None or data.fingerprint() == self.plan.fingerprint else data
@@ -202,19 +212,23 @@ class Run:
 
 
 @overload
-def load(path: str | Path, *, model: None = None, data: Trajectories | None = None) -> Run: ...
+def load(path: str | Path, *, model: None = None, data: Any = None) -> Any: ...
 @overload
 def load(path: str | Path, *, model: Physics, data: Trajectories | None = None) -> PhysicsRun: ...
-def load(path: str | Path, *, model: Physics | None = None, data: Trajectories | None = None) -> Run | PhysicsRun:
-    """The run in a folder; that of a stated SDE needs its `model=Physics(...)` again, which no folder can hold.
+def load(path: str | Path, *, model: Physics | None = None, data: Any = None) -> Run | PhysicsRun | GenerativeRun:
+    """The run in a folder: a `Run` of sequences, or a `GenerativeRun` of points or images.
 
+    That of a stated SDE needs its `model=Physics(...)` again, which no folder can hold. data: what it was fitted on.
     Raises InputError for a folder that is not a run, an unfinished run, or broken weights.
     """
     folder = RunFolder.open(path)
-    if folder.config["model"]["name"] == PHYSICS:
+    name = folder.config["model"]["name"]
+    if name == PHYSICS:
         return load_physics(folder, model, data)
     if model is not None:
         raise InputError(f"model=Physics(...) for the run {path}", "it is no run of a stated SDE", hint="load(folder)")
+    if name in FAMILIES:
+        return load_points(folder, data)
     plan = Plan.from_dict(folder.config)
     folder.summary()
     fitted = load_model(folder.weights_path, plan.model())

@@ -4,7 +4,7 @@
 
 η = 0 is DDIM, deterministic, the exponential Euler step of the probability flow; η = 1 is DDPM's ancestral step: the
 mean and the variance of q(x_s | x_t, x_0 = x̂_0) (Ho et al. 2020), and also SDE-DPM-Solver++(1). In between it is the
-first-order step of the family with η times the noise of the reverse SDE (`reverse.py`). Source: Song et al. 2021 (DDIM).
+first-order step of the family with η times the noise of the reverse SDE (`reverse.py`). Source: Song et al. 2021.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ class DDIM(Sampler):
 class DDPM(Sampler):
     """Ancestral sampling. Order 1 in mean and covariance; its own grid has equal steps of t.
 
-    variance: of what is drawn. "posterior": that of q(x_s | x_t, x_0), exact if the data are a point. "forward": that of
-              q(x_t | x_s), exact if they are N(0, 1); none at a last step without noise. (Ho et al. 2020, §3.2.)
+    variance: of what is drawn. "posterior": that of q(x_s | x_t, x_0), exact if the data are a point. "forward": that
+              of q(x_t | x_s), exact if they are N(0, 1); none in a step to σ = 0. Source: Ho et al. 2020, §3.2.
     """
 
     variance: Literal["posterior", "forward"] = eqx.field(static=True, default="posterior")

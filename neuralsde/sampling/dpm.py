@@ -41,7 +41,9 @@ class DPMSolver(Sampler):
             middle = between(predict.schedule, a, b, 0.5)
             return along_noise(x, predict.noise(along_noise(x, eps, a, middle), middle.t), a, b), memory
         x_s = along_noise(x, eps, a, b)
-        return (x_s if self.orders == 1 else x_s - 1.5 * b.sigma * _ramp(a, b) * self._turn(predict, x, eps, a, b)), memory
+        if self.orders == 3:
+            x_s = x_s - 1.5 * b.sigma * _ramp(a, b) * self._turn(predict, x, eps, a, b)
+        return x_s, memory
 
     def _turn(self, predict: Counting, x: Array, eps: Array, a: Level, b: Level) -> Array:
         """How ε̂ has changed two thirds on."""

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from neuralsde.errors import InputError, RunFailed
-from neuralsde.noising import Predictor, Spacing, times
+from neuralsde.noising import Predictor, Spacing
 from neuralsde.sampling.loop import Sampler, Samples, sample
 
 
@@ -28,7 +28,7 @@ def draw(
     x: Array | None = None,
     save: bool = False,
 ) -> Samples:
-    """n independent samples of the given shape: `.x` (n, *shape), `.nfe` a sample (of each, (n,), if it is adaptive).
+    """Independent samples of the given shape: `.x` (n, *shape), `.nfe` a sample (of each, (n,), if it is adaptive).
 
     nfe, steps or ts: how much work, one of the three: at most so many evaluations of the network, so many steps, or the
                       times themselves. `spacing` is the sampler's own unless it is named. An adaptive sampler is asked
@@ -48,7 +48,7 @@ def draw(
     if ts is None:
         steps = sampler.steps_for(nfe) if nfe is not None else steps
         assert steps is not None
-        ts = times(predictor.schedule, steps, spacing or sampler.spacing)
+        ts = sampler.times(predictor.schedule, steps, spacing)
     check_times(ts, sampler, predictor)
     start, noise = jax.random.split(key)
     x = predictor.schedule.prior_sd * jax.random.normal(start, (n, *shape)) if x is None else x
@@ -91,7 +91,7 @@ def raise_if_failed(samples: Samples) -> None:
     raise RunFailed(
         f"step {step + 1} of {len(ts) - 1}, from t={ts[step]:.4g} to {ts[step + 1]:.4g}: a state that is not finite in "
         f"{(failed >= 0).sum()} of {failed.size} samples",
-        "causes in order of likelihood: a network that gave NaN or infinity there, a step too long for the sampler (or, "
-        "if it is adaptive, its max_steps reached), a time so near the data that the score is singular",
+        "causes in order of likelihood: a network that gave NaN or infinity there, a step too long for the sampler (an "
+        "adaptive one: a tolerance out of reach), a time so near the data that the score is singular",
         hint="more steps, or a later last time",
     )

@@ -1,11 +1,11 @@
 """EDM's second-order sampler: noise is added, and the flow is solved by Heun in σ̃ = σ/α over the longer way.
 
     σ̂ = σ̃_t (1 + γ),   γ = min(S_churn / n, √2 - 1) where S_min <= σ̃_t <= S_max, else 0
-    x̂ = α_t-free: z + √(σ̂² - σ̃_t²) S_noise ξ,   z = x/α;     then dz/dσ̃ = ε̂ by Heun's method from σ̂ to σ̃_s
+    ẑ = z + √(σ̂² - σ̃_t²) S_noise ξ,   z = x/α;        then dz/dσ̃ = ε̂ by Heun's method from σ̂ to σ̃_s
 
-S_churn = 0 is deterministic. The second evaluation is left out where the step ends without noise. In z and σ̃ any schedule
-looks like EDM's own (σ = t, α = 1). σ̂ is held below the noise at the first time, where a network was trained.
-Source: Karras et al. 2022, algorithm 2.
+S_churn = 0 is deterministic. The second evaluation is left out where the step ends without noise. In z and σ̃ every
+schedule looks like EDM's own (σ = t, α = 1). σ̂ is held at or below the noise of the first time, beyond which no network
+was trained. Source: Karras et al. 2022, algorithm 2.
 """
 
 from __future__ import annotations
@@ -66,14 +66,13 @@ class EDMHeun(Sampler):
         predict.add(more)
         return x, memory
 
-    def _churn(
-        self, predict: Counting, cell: Cell, x: Array, a: Level, most: Array, xi: Array
-    ) -> tuple[Array, Level]:
-        """x with noise added, and the level where that puts it."""
+    def _churn(self, predict: Counting, cell: Cell, x: Array, a: Level, most: Array, xi: Array) -> tuple[Array, Level]:
+        """State with noise added, and the level where that puts it."""
         ratio = jnp.exp(-a.lam)
-        gamma = min(self.s_churn / cell.n, math.sqrt(2) - 1)
+        gamma = jnp.minimum(self.s_churn / cell.n, math.sqrt(2) - 1)
         acts = (ratio >= self.s_min) & (ratio <= self.s_max)
-        lam = jnp.where(acts, jnp.maximum(a.lam - math.log1p(gamma), most), a.lam)
+        lam = jnp.where(acts, jnp.maximum(a.lam - jnp.log1p(gamma), most), a.lam)
         up = level(predict.schedule, jnp.where(lam < a.lam, predict.schedule.time_at(2 * lam), a.t))
-        added = jnp.sqrt(jnp.maximum(jnp.exp(-2 * up.lam) - ratio**2, 0.0)) * self.s_noise
+        room = jnp.exp(-2 * up.lam) - ratio**2
+        added = jnp.where(room > 0, jnp.sqrt(jnp.where(room > 0, room, 1.0)), 0.0) * self.s_noise
         return up.alpha * (x / a.alpha + added * xi), up

@@ -49,10 +49,10 @@ def both(predict: Counting, x: Array, at: Level) -> tuple[Array, Array]:
 
 
 def along_noise(x: Array, eps: Array, a: Level, b: Level) -> Array:
-    """x at b were ε̂ constant on the way: (α_b/α_a) x - σ_b (e^h - 1) ε̂."""
+    """State at b were ε̂ constant on the way: (α_b/α_a) x - σ_b (e^h - 1) ε̂."""
     return b.alpha / a.alpha * x - b.sigma * jnp.expm1(b.lam - a.lam) * eps
 
 
 def along_data(x: Array, x_0: Array, a: Level, b: Level) -> Array:
-    """x at b were x̂_0 constant on the way: (σ_b/σ_a) x - α_b (e^{-h} - 1) x̂_0."""
+    """State at b were x̂_0 constant on the way: (σ_b/σ_a) x - α_b (e^{-h} - 1) x̂_0."""
     return b.sigma / a.sigma * x - b.alpha * jnp.expm1(a.lam - b.lam) * x_0

@@ -13,13 +13,12 @@ import abc
 from typing import Any, NamedTuple
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int, Key
 
 from neuralsde.errors import InputError
-from neuralsde.noising import Kind, Predictor, Schedule, Spacing
+from neuralsde.noising import EDM, Kind, Predictor, Schedule, Spacing, times
 from neuralsde.sde.brownian import normals
 
 
@@ -30,7 +29,7 @@ class Cell(NamedTuple):
     s: Float[Array, ""]
     before: Float[Array, ""]
     i: Int[Array, ""]
-    n: int
+    n: Any
 
 
 class Given(NamedTuple):
@@ -88,8 +87,10 @@ class Sampler(eqx.Module):
     order:      of the error in the step of the clock it steps in: of the path where nothing is drawn, else of mean and
                 covariance; None where no order is claimed.
     stochastic: whether steps draw noise, so that a key is needed.
-    cost:       evaluations of one step. adaptive: whether it chooses steps of its own inside those of the grid.
-    spacing:    of its own grid. clean: whether a grid may end without any noise, σ = 0, where there is no score.
+    cost:       evaluations of one step. adaptive: whether it tries steps of its own, each of that cost, inside those of
+                the grid.
+    spacing:    of its own grid; `times` makes it.
+    clean:      whether a grid may end without any noise, σ = 0, where there is no score.
     flows:      whether it asks for the velocity alone, which may exist there too.
     """
 
@@ -108,6 +109,13 @@ class Sampler(eqx.Module):
         """The memory before the first step; nothing by default."""
         return ()
 
+    def times(self, schedule: Schedule, n: int, spacing: Spacing | None = None) -> Float[Array, " k"]:
+        """A grid of n steps, of the sampler's own spacing unless it is named. Where the time is the noise itself (EDM),
+        equal steps of t would leave the data to one of them: "edm" takes the place of "uniform".
+        """
+        own = "edm" if self.spacing == "uniform" and isinstance(schedule, EDM) else self.spacing
+        return times(schedule, n, spacing or own)
+
     def steps_for(self, nfe: int) -> int:
         """How many steps a budget of evaluations allows."""
         name = type(self).__name__
@@ -121,7 +129,7 @@ class Sampler(eqx.Module):
 
     @abc.abstractmethod
     def step(self, predict: Counting, cell: Cell, x: Array, memory: Any, *, key: Any) -> tuple[Array, Any]:
-        """x at the time s, and the memory for the next step. `key`: of the whole path; draw by `normal`."""
+        """State at the time s, and the memory for the next step. `key`: of the whole path; draw by `normal`."""
 
 
 class Samples(eqx.Module):
@@ -135,7 +143,7 @@ class Samples(eqx.Module):
     """
 
     x: Array
-    ts: Float[Array, " n+1"]
+    ts: Float[Array, " k"]
     xs: Array | None
     nfe: Int[Array, "*b"]
     failed: Int[Array, "*b"]
@@ -144,7 +152,7 @@ class Samples(eqx.Module):
 def sample(
     predictor: Predictor,
     x: Array,
-    ts: Float[Array, " n+1"],
+    ts: Float[Array, " k"],
     *,
     sampler: Sampler,
     key: Key[Array, ""] | None = None,
@@ -152,23 +160,25 @@ def sample(
 ) -> Samples:
     """One path from x at ts[0] down to ts[-1], traced; `jax.vmap` over x and key for many, or `draw`.
 
-    x: any shape. ts: decreasing, at least two. Raises InputError for a sampler that draws noise and has no key.
+    x: any shape, made of the default float type or a wider one. ts: decreasing, at least two. Raises InputError for a
+    sampler that draws noise and has no key.
     """
     if sampler.stochastic and key is None:
         name = type(sampler).__name__
         raise InputError(f"no key for {name}", "it draws noise at every step", "key=jax.random.key(seed)")
+    x, ts = (jnp.asarray(a, jnp.promote_types(jnp.result_type(a), jnp.result_type(float))) for a in (x, ts))
     n = len(ts) - 1
     before = jnp.concatenate([ts[:1], ts[:-2]])
     starting = Counting(predictor)
     memory = sampler.start(starting, ts, x)
 
-    def one(carry: Any, at: Any) -> tuple[Any, Array | None]:
+    def one(carry: Any, at: tuple[Array, Array, Array, Array]) -> tuple[Any, Any]:
         x, memory, failed, nfe = carry
-        predict = Counting(predictor)
-        x, memory = sampler.step(predict, Cell(*at, n), x, memory, key=key)
-        failed = jnp.where((failed < 0) & ~jnp.isfinite(x).all(), at[3], failed)
+        predict, (t, s, last, i) = Counting(predictor), at
+        x, memory = sampler.step(predict, Cell(t, s, last, i, n), x, memory, key=key)
+        failed = jnp.where((failed < 0) & ~jnp.isfinite(x).all(), i, failed)
         return (x, memory, failed, nfe + predict.calls), x if save else None
 
     carry = (x, memory, jnp.asarray(-1), jnp.asarray(starting.calls))
-    (last, _, failed, nfe), xs = lax.scan(one, carry, (ts[:-1], ts[1:], before, jnp.arange(n)))
-    return Samples(last, ts, jnp.concatenate([x[None], xs]) if save else None, nfe, failed)
+    (end, _, failed, nfe), xs = lax.scan(one, carry, (ts[:-1], ts[1:], before, jnp.arange(n)))
+    return Samples(end, ts, jnp.concatenate([x[None], xs]) if save else None, nfe, failed)

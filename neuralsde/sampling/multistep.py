@@ -3,9 +3,9 @@
     D = x̂_0(x_t) + (h/2h₋) (x̂_0(x_t) - x̂_0(x before)),     h = λ_s - λ_t,   h₋ the step before
     x_s = (σ_s/σ_t) e^{-η²h} x_t + α_s (1 - e^{-(1+η²)h}) D + σ_s √(1 - e^{-2η²h}) z
 
-η = 0 is DPM-Solver++ (2M), η = 1 its SDE; with D = x̂_0 (`orders=1`) these are DDIM and DDPM's ancestral step. The linear
-part and the noise of the family in `reverse.py` are solved exactly, for any grid. The first step has no past, and a last
-one to σ = 0 no length in λ: both take D = x̂_0. Sources: Lu et al. 2022b, algorithm 2 and appendix on SDEs.
+η = 0 is DPM-Solver++ (2M), η = 1 its SDE; with D = x̂_0 (`orders=1`) these are DDIM and DDPM's ancestral step. The
+linear part and the noise of the family in `reverse.py` are solved exactly, for any grid. The first step has no past,
+and a last one to σ = 0 no length in λ: both take D = x̂_0. Source: Lu et al. 2022b, algorithm 2, and its part on SDEs.
 """
 
 from __future__ import annotations

@@ -89,10 +89,13 @@ class Euler(Sampler):
     order = property(lambda self: 1)
     clean = property(lambda self: self.clock == "t")
     flows = property(lambda self: self.clock == "t")
-    spacing = property(lambda self: _spacing(self.clock))
 
     def __check_init__(self) -> None:
         _check(self.clock)
+
+    @property
+    def spacing(self) -> Spacing:
+        return _spacing(self.clock)
 
     def step(self, predict: Counting, cell: Cell, x: Array, memory: Any, *, key: Any) -> tuple[Array, Any]:
         return _step(EULER, self.clock, predict, cell, x), memory
@@ -105,10 +108,13 @@ class Heun(Sampler):
     order = property(lambda self: 2)
     cost = property(lambda self: 2)
     flows = property(lambda self: self.clock == "t")
-    spacing = property(lambda self: _spacing(self.clock))
 
     def __check_init__(self) -> None:
         _check(self.clock)
+
+    @property
+    def spacing(self) -> Spacing:
+        return _spacing(self.clock)
 
     def step(self, predict: Counting, cell: Cell, x: Array, memory: Any, *, key: Any) -> tuple[Array, Any]:
         return _step(HEUN, self.clock, predict, cell, x), memory
@@ -121,10 +127,13 @@ class RK4(Sampler):
     order = property(lambda self: 4)
     cost = property(lambda self: 4)
     flows = property(lambda self: self.clock == "t")
-    spacing = property(lambda self: _spacing(self.clock))
 
     def __check_init__(self) -> None:
         _check(self.clock)
+
+    @property
+    def spacing(self) -> Spacing:
+        return _spacing(self.clock)
 
     def step(self, predict: Counting, cell: Cell, x: Array, memory: Any, *, key: Any) -> tuple[Array, Any]:
         return _step(RK4_, self.clock, predict, cell, x), memory

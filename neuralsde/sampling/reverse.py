@@ -4,10 +4,10 @@
 
     dx = (-f x + ½ (1 + η²) g² ∇log p_{-s}(x)) ds + η g dW
 
-Every η has the marginals of the forward process: 1 is Anderson's time reversal, 0 the probability flow (Anderson 1982; Song
-et al. 2021). The noise is additive, so that calculus is a matter of spelling and every method serves. Two spellings of one
-sampler: `draw(..., sampler=ReverseSDE(method))`, and `sde.simulate(reverse_process(predictor), x, -ts, method=method)`;
-with one key they have one path.
+Every η has the marginals of the forward process: 1 is Anderson's time reversal, 0 the probability flow (Anderson 1982;
+Song et al. 2021). The noise is additive, so that calculus is a matter of spelling and every method serves. One sampler
+has two spellings, `draw(..., sampler=ReverseSDE(method))` and `sde.simulate(reverse_process(predictor), x, -ts,
+method=method)`; from one key they follow one path.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from __future__ import annotations
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
@@ -31,7 +32,7 @@ _AUXILIARY = 1  # the sub-key of a cell that `BrownianGrid` gives to methods tha
 
 class _Drift(eqx.Module):
     predict: Any
-    eta: float
+    eta: float = eqx.field(static=True)
 
     def __call__(self, s: Any, y: Any, args: Any) -> Array:
         schedule: Schedule = self.predict.schedule
@@ -41,7 +42,7 @@ class _Drift(eqx.Module):
 
 class _Diffusion(eqx.Module):
     schedule: Schedule
-    eta: float
+    eta: float = eqx.field(static=True)
 
     def __call__(self, s: Any, y: Any, args: Any) -> Array:
         g = self.eta * jnp.sqrt(self.schedule.squared_diffusion(-s))
@@ -51,7 +52,7 @@ class _Diffusion(eqx.Module):
 def reverse_process(predictor: Predictor | Counting, eta: float = 1.0) -> sde.SDE:
     """The process in s = -t from noise to data, an ordinary Ito process: solve it over `-ts`, ts decreasing.
 
-    eta: 1 for the time reversal, 0 for the probability flow (any method; the key is then not read), or between, or more.
+    eta: 1 for the time reversal, 0 for the probability flow (the key is then not read), or between, or more.
     """
     check_eta(eta)
     noise = sde.Diagonal("additive")
@@ -82,12 +83,16 @@ class ReverseSDE(Sampler):
 
     @property
     def cost(self) -> int:
-        """Counted in a step of a toy problem, made for this."""
+        """Counted while a step is traced on a toy problem."""
         predict = Counting(Predictor(lambda x, t: -x, "score", EDM()))
-        one = jnp.ones(())
-        carry = self.start(predict, one[None], one)
-        predict.calls = 0
-        self.step(predict, Cell(one, 0.5 * one, one, jnp.asarray(0), 1), one, carry, key=_zeros(one))
+
+        def one(x: Array) -> Array:
+            carry = self.start(predict, x[None], x)
+            predict.calls = 0
+            cell = Cell(x, 0.5 * x, x, jnp.asarray(0), 1)
+            return self.step(predict, cell, x, carry, key=jax.random.key(0))[0]
+
+        jax.eval_shape(one, jnp.ones(()))
         return int(predict.calls)
 
     @property
@@ -111,12 +116,12 @@ class ReverseSDE(Sampler):
         W = H = jnp.zeros_like(x)
         if self.eta:
             W = jnp.sqrt(h) * normal(key, cell, x)
-            H = jnp.sqrt(h) * np.sqrt(1 / 12).astype(x.dtype) * normal(key, cell, x, 1) if "H" in self.method.needs else H
+            H = (
+                jnp.sqrt(h) * np.sqrt(1 / 12).astype(x.dtype) * normal(key, cell, x, 1)
+                if "H" in self.method.needs
+                else H
+            )
         own = subkey(key, cell.i, _AUXILIARY) if "key" in self.method.needs else None
         piece = sde.Cell(-cell.t, -cell.s, h, W, H, None, own)
         memory = self.method.step(self._process(predict), memory, piece, None)
         return self.method.state(memory), memory
-
-
-def _zeros(x: Array) -> Any:
-    return None

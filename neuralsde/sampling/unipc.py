@@ -1,13 +1,14 @@
 """UniPC: a multistep predictor, and a corrector that uses the evaluation which the next step needs anyway.
 
-On the data prediction, with m_0 = x̂_0 at the time t, m_k those before it, r_k = (λ_k - λ_t)/h < 0, D_k = (m_k - m_0)/r_k:
+On the data prediction, with m_0 = x̂_0 at the time t, m_k those before it, r_k = (λ_k - λ_t)/h, D_k = (m_k - m_0)/r_k:
 
-    x_s = (σ_s/σ_t) x_t - α_s (e^{-h} - 1) m_0 - α_s B(-h) Σ_k ρ_k D_k,     B(-h) = -h ("bh1") or e^{-h} - 1 ("bh2")
+    x_s = (σ_s/σ_t) x_t - α_s (e^{-h} - 1) m_0 - α_s B(-h) Σ_k ρ_k D_k,     B(z) = z ("bh1") or e^z - 1 ("bh2")
 
-The ρ make it exact for x̂_0 polynomial in λ: Σ_k r_k^{j-1} ρ_k = j! h^j φ_{j+1}(-h) (-1)^j / B, j = 1, 2, ... The corrector of
-the step to t has one term more, D = x̂_0(predicted x_t) - m_0 with r = 1, and costs nothing: that evaluation is the m_0 of
-the next step. UniPC of `orders` p so has order p + 1 (a first step by p = 1 and its corrector limits p = 3 to order 3).
-Where one term is left ρ = ½ is taken, as in the paper. Source: Zhao et al. 2023, algorithms 5 to 8 and appendix on B.
+With Σ_k r_k^{j-1} ρ_k = j! z φ_{j+1}(z)/B(z), z = -h, j = 1, 2, ..., it is exact for x̂_0 polynomial in λ. The corrector
+of the step to t has one term more, D = x̂_0(predicted x_t) - m_0 with r = 1, and costs nothing: that evaluation is the
+m_0 of the next step. UniPC of `orders` p so has order p + 1; for p = 3 the first step, with no past, has an error of
+order 3, but in proportion to (α/σ)² there, next to nothing. Where one term is left ρ = ½ is taken, as in the paper.
+Source: Zhao et al. 2023, algorithms 5 to 8 and the appendix on B.
 """
 
 from __future__ import annotations
@@ -41,14 +42,16 @@ class UniPC(Sampler):
 
     orders: int = eqx.field(static=True, default=2)
     variant: Variant = eqx.field(static=True, default="bh2")
-    order = property(lambda self: min(self.orders + 1, 3))
+    order = property(lambda self: self.orders + 1)
     clean = property(lambda self: True)
 
     def __check_init__(self) -> None:
         if self.orders not in (1, 2, 3):
             raise InputError(f"UniPC({self.orders!r})", expected="an order: 1, 2 or 3")
         if self.variant not in ("bh1", "bh2"):
-            raise InputError(f"variant={self.variant!r}", "none of that name", hint=closest(self.variant, ("bh1", "bh2")))
+            raise InputError(
+                f"variant={self.variant!r}", "none of that name", hint=closest(self.variant, ("bh1", "bh2"))
+            )
 
     def start(self, predict: Counting, ts: Array, x: Array) -> Any:
         p = self.orders
@@ -62,9 +65,7 @@ class UniPC(Sampler):
         corrections: list[Callable[[], Array]] = [lambda: x]
         corrections += [partial(self._solve, memory.x, memory, before, a, q, m) for q in range(1, p + 1)]
         x = lax.switch(jnp.minimum(cell.i, p), corrections)
-        memory = Past(
-            x, jnp.concatenate([m[None], memory.m[:-1]]), jnp.concatenate([a.lam[None], memory.lam[:-1]])
-        )
+        memory = Past(x, jnp.concatenate([m[None], memory.m[:-1]]), jnp.concatenate([a.lam[None], memory.lam[:-1]]))
         steps = [partial(self._solve, x, memory, a, b, q, None) for q in range(1, p + 1)]
         which = jnp.where(b.sigma > 0, jnp.minimum(cell.i, p - 1), 0)  # to σ = 0 only x̂_0 itself
         return lax.switch(which, steps), memory
@@ -93,6 +94,12 @@ def _weights(r: list[Array], h: Array, B: Array) -> list[Any]:
         moments.append(moment * factorial / B)
         factorial *= j + 1
         moment = moment / -h - 1 / factorial
-    rows = jnp.stack([jnp.stack(r) ** j for j in range(len(r))])
-    rho = jnp.linalg.solve(rows, jnp.stack(moments))
-    return [rho[k] for k in range(len(r))]
+    return [_applied(moments, r, k) for k in range(len(r))]
+
+
+def _applied(moments: list[Array], r: list[Array], k: int) -> Any:
+    """Σ_j c_j b_j with Σ_j c_j z^{j-1} the polynomial that is 1 at r_k and 0 at the others: row k of the inverse."""
+    c: list[Any] = [1.0]
+    for other in (r_i for i, r_i in enumerate(r) if i != k):
+        c = [(up - other * low) / (r[k] - other) for low, up in zip([*c, 0.0], [0.0, *c], strict=True)]
+    return sum(a * b for a, b in zip(c, moments, strict=True))

@@ -8,6 +8,7 @@ A process and its solution
     Solution, Result  ts, ys and a result code; `.raise_if_failed()`
     Stop, Change      events that end a path, or move it and let it go on
     simulate_adaptive, to_diffrax, brownian_tree      the same process with step control, by diffrax
+    probability_flow  the ordinary equation with the same law at every time
     time_reversal     the process that runs the marginals backward (a pathwise inverse are decreasing times)
 Its parts, as values
     BrownianGrid      a Brownian path as (key, times); `.coarsen(r)`, `.refine(r)`, `.antithetic()`
@@ -78,7 +79,7 @@ from neuralsde.sde.methods import (
 )
 from neuralsde.sde.methods.reversible_pair import ReversiblePair
 from neuralsde.sde.process import SDE, Diagonal, General, Ito, Scalar, Stratonovich
-from neuralsde.sde.reversal import time_reversal
+from neuralsde.sde.reversal import probability_flow, time_reversal
 from neuralsde.sde.simulate import simulate
 from neuralsde.sde.solution import Result, Solution
 from neuralsde.sde.wellposed import WellPosedness, wellposedness
@@ -149,6 +150,7 @@ __all__ = [
     "condition",
     "conditional_paths",
     "explain_gradient",
+    "probability_flow",
     "simulate",
     "simulate_adaptive",
     "step_size_certificate",

@@ -1,4 +1,4 @@
-"""A process run backward in law: the SDE of the reversed time.
+"""A process run backward in law, the SDE of the reversed time; and the ODE with its marginals in either direction.
 
 For dy = f dt + G dW (Ito) with density p_t, the process x_s = y_{T - s}, s = T - t, solves (Anderson 1982)
 
@@ -7,6 +7,9 @@ For dy = f dt + G dW (Ito) with density p_t, the process x_s = y_{T - s}, s = T 
 with a Brownian motion W̄ of its own: a new process with a new key, whose *laws* are those of y in reverse order. It is
 not the pathwise inverse (decreasing `ts`: the same path back to the same start; no score), and not the continuous
 adjoint, which needs that inverse. The score belongs to the start law: p_t is the marginal of y from its own start.
+Half of the way between f and the reversed drift lies the probability flow (Song et al. 2021), without any noise:
+
+    dy/dt = f - ½ ∇·(G Gᵀ) - ½ G Gᵀ ∇log p_t        the same law at every time, and other laws of pairs of times.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from jaxtyping import Array
 
 from neuralsde.errors import InputError
 from neuralsde.sde.edge import AtEdge, take_in
-from neuralsde.sde.process import SDE, Diagonal, General, Ito, Scalar
+from neuralsde.sde.process import SDE, Diagonal, General, Ito, Scalar, Stratonovich
 
 Score = Callable[[Any, Any, Any], Any]
 
@@ -71,6 +74,33 @@ class ReversedDiffusion(eqx.Module):
 
     def __call__(self, s: Any, y: Any, args: Any) -> Any:
         return self.process.diffusion(self.t1 - s, y, args)
+
+
+def probability_flow(process: SDE, score: Score) -> SDE:
+    """The ordinary equation with the marginals of `process`: v = f - ½ ∇·(G Gᵀ) - ½ G Gᵀ ∇log p_t, noise zero.
+
+    process: of an array state or a pytree; a Stratonovich one is converted first.
+    score:   (t, y, args) -> ∇log p_t(y), such as a `models.marginal_score.MarginalScore`.
+
+    Solve it as any process, for example by `sde.simulate(..., method=sde.Heun())`, of second order here; the key is not
+    read. It has the one-time laws of the process and none of its other laws. From a point start it has to begin at the
+    first time that has a score. Source: Song et al. 2021, in this form for any G.
+    """
+    # The reversal around t1 = 0 runs in s = -t, exactly; its drift is -f + ∇·(G Gᵀ) + G Gᵀ ∇log p.
+    reverse = time_reversal(process, score, -1.0, 0.0)
+    drift = FlowDrift(process.to(Ito()), reverse)
+    return SDE(drift, lambda t, y, args: jax.tree.map(jnp.zeros_like, y), Diagonal("additive"), Stratonovich())
+
+
+class FlowDrift(eqx.Module):
+    """½ (f - reversed drift): made by `probability_flow`."""
+
+    process: SDE
+    reverse: SDE
+
+    def __call__(self, t: Any, y: Any, args: Any) -> Any:
+        f, r = self.process.drift(t, y, args), self.reverse.drift(-jnp.asarray(t), y, args)
+        return jax.tree.map(lambda f, r: 0.5 * (f - r), f, r)
 
 
 def _squared(process: SDE, g: Any, v: Any) -> Array:

@@ -15,6 +15,7 @@ from neuralsde.errors import InputError
 from neuralsde.evaluate.scores import quantiles
 from neuralsde.tasks.ahead import paths_ahead
 from neuralsde.tasks.fitted import Fitted
+from neuralsde.tasks.widths import between, recent, widened
 
 DEFAULT_HORIZON = 24
 
@@ -30,12 +31,15 @@ def forecast(
     seed: int = 0,
     future: Trajectories | None = None,
     substeps: int | None = None,
+    unseen: np.ndarray | None = None,
 ) -> pl.DataFrame:
     """A table with the columns id, time, variable, mean, sd, lo-L, hi-L, in data units.
 
     horizon: steps of the typical gap, or a length of time ("36h"); 24 steps by default. Or
     times:   explicit times after the end of every series, written as in the table.
     future:  known covariates after the end, from `data.future`; without it the last known ones go on.
+    unseen:  the rows (R,) of all series that the model was not fitted on: paths are made as wide as forecasts from
+             these should have been (`tasks.widths`). Without it they are as fitted.
 
     Discrete columns have rows too: in `label` what they hold, the last label unless `future` gives one, and that as a
     number, with a spread of zero, where it is one.
@@ -52,7 +56,11 @@ def forecast(
     _require_labels(fitted, future)
     known = [[*_later(future, s.id), s] for s in data]
     ahead = paths_ahead(fitted, rows, last, span, known, n=n, seed=seed, substeps=substeps, told=True)
-    samples = fitted.encoder.decode(ahead.states)
+    states = np.moveaxis(ahead.states, 1, 0)
+    if unseen is not None:
+        leads, factors = recent(fitted, data, unseen, float(span.max()), seed=seed)
+        states = widened(states, between(leads, factors, span))
+    samples = np.moveaxis(fitted.encoder.decode(states), 0, 1)
     summaries = [Summary.of(samples[i], percents) for i in range(len(data))]
     labels = [fitted.encoder.labels_at(ts, *given) for ts, given in zip(targets, known, strict=True)]
     parts = [

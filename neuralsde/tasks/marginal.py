@@ -34,8 +34,8 @@ _VALIDATION_STEPS = 8_192
 class MarginalFit:
     """A fitted score and what its training came to.
 
-    score:         s(t, y, args), for `sde.time_reversal` and `probability_flow`. The Gaussian's, if that is the better
-                   one on the held-out paths.
+    score:         s(t, y, args), for `sde.time_reversal` and `sde.probability_flow`. The Gaussian's, if that is the
+                   better one on the held-out paths.
     loss:          per unit of time on held-out paths; the exact score would reach -E|Gᵀ∇log p|², averaged over time.
     gaussian_loss: the same of the Gaussian with the marginals' moments, where the training starts. The network is
                    worth their difference; next to nothing for a process that is linear.

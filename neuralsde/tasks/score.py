@@ -28,7 +28,7 @@ from neuralsde.tasks.ahead import Ahead, paths_ahead
 from neuralsde.tasks.fitted import Fitted
 from neuralsde.tasks.forecast import checked_levels, require_paths, steps_of
 from neuralsde.tasks.table import scores_table, scores_text
-from neuralsde.tasks.windows import Windows, find_windows, pairs
+from neuralsde.tasks.windows import Windows, carried, find_windows, pairs
 
 MODEL = "neural SDE"
 DEFAULT_LEADS = (1, 6, 24)
@@ -82,7 +82,7 @@ def score(
     reached = [j for j in range(len(wanted)) if (windows.target[:, j] >= 0).any()]
     if not reached:
         raise InputError(f"leads {wanted}", f"no held-out stretch is that long ({where})", "shorter leads", "leads=[1]")
-    ahead = paths_ahead(fitted, rows, windows.origin, _carried(windows.lead), [[s] for s in held], n=n, seed=seed)
+    ahead = paths_ahead(fitted, rows, windows.origin, carried(windows.lead), [[s] for s in held], n=n, seed=seed)
     evaluation = _Evaluation(fitted, rows, windows, ahead, _training(fitted, split), percents, n, seed)
     parts = [evaluation.at(j, wanted[j]) for j in reached]
     return Scores(
@@ -242,17 +242,6 @@ def _leads(leads: Sequence[int] | None) -> tuple[int, ...]:
 def _stride(rows: Rows, marked: np.ndarray) -> float:
     """Typical gaps between origins so that about `_MOST_ORIGINS` are left."""
     return max(1.0, float(marked.sum() // _MOST_ORIGINS))
-
-
-def _carried(leads: np.ndarray) -> np.ndarray:
-    """Increasing lead times without holes: a missing target is passed at the nearest whole step, and not scored."""
-    filled = leads.copy()
-    for j in range(leads.shape[1]):
-        before = filled[:, j - 1] if j else np.zeros(len(leads))
-        usual = np.nanmedian(leads[:, j]) if np.isfinite(leads[:, j]).any() else before + 1.0
-        guess = np.maximum(usual, before + 0.5)
-        filled[:, j] = np.where(np.isfinite(leads[:, j]) & (leads[:, j] > before), leads[:, j], guess)
-    return filled
 
 
 def _lead_name(fitted: Fitted, lead: int) -> str:

@@ -72,6 +72,17 @@ def _every(rows: Rows, stretch: np.ndarray, stride: float) -> np.ndarray:
     return new
 
 
+def carried(leads: np.ndarray) -> np.ndarray:
+    """Increasing lead times without holes: a missing target is passed at the nearest whole step, and not scored."""
+    filled = leads.copy()
+    for j in range(leads.shape[1]):
+        before = filled[:, j - 1] if j else np.zeros(len(leads))
+        usual = np.nanmedian(leads[:, j]) if np.isfinite(leads[:, j]).any() else before + 1.0
+        guess = np.maximum(usual, before + 0.5)
+        filled[:, j] = np.where(np.isfinite(leads[:, j]) & (leads[:, j] > before), leads[:, j], guess)
+    return filled
+
+
 def pairs(encoder: Encoder, rows: Rows, windows: Windows, lead: int, history: int) -> Pairs:
     """The windows of one lead (a column of `windows`) in data units, for the baselines; those without a target too."""
     origin, target = windows.origin, np.maximum(windows.target[:, lead], 0)

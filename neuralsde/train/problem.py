@@ -13,9 +13,11 @@ import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import equinox as eqx
+import jax
 
 from neuralsde.errors import InputError
 
@@ -50,6 +52,20 @@ class Problem:
     def split(self) -> tuple[PyTree, PyTree]:
         """(trained arrays, everything else), as `equinox.partition`."""
         return eqx.partition(self.model, self.trainable)
+
+    @cached_property
+    def objective(self) -> Callable[[PyTree, PyTree, PyTree, Any], tuple[Any, tuple[dict[str, Any], PyTree]]]:
+        """`(trained arrays, aux, data, key) -> (loss, (metrics, new aux))` of the batch and the noise of `key`.
+
+        Jitted, so that the first state, which asks for the names of the metrics, and the steps share one trace.
+        """
+        static = self.split()[1]
+
+        def objective(params: PyTree, aux: PyTree, data: PyTree, key: Any) -> Any:
+            batch_key, loss_key = jax.random.split(key)
+            return self.loss(eqx.combine(params, static), self.sample_batch(data, batch_key), aux, key=loss_key)
+
+        return jax.jit(objective, inline=True)
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -116,19 +115,19 @@ def _matrices(params: PyTree) -> PyTree:
 
 def initial_state(problem: Problem, config: TrainConfig) -> TrainState:
     """The state before the first step, in buffers of its own."""
-    params, static = problem.split()
-    hyper = Hyper.of(config)
+    params, hyper = problem.split()[0], Hyper.of(config)
 
     @jax.jit  # one program in place of a small one for every array
     def build(params: PyTree, aux: PyTree, data: PyTree) -> TrainState:
-        _, (metrics, _) = _objective(params, problem, static, aux, data, hyper.key)  # only their names are used
+        aux = jax.tree.map(lambda leaf: jnp.array(leaf, leaf.dtype), aux)  # a number loses its weak type
+        _, (metrics, _) = jax.eval_shape(problem.objective, params, aux, data, hyper.key)  # only their names are used
         zero, count = jnp.zeros((), jnp.float32), jnp.zeros((), jnp.int32)
         return TrainState(
             step=count,
             params=copied(params),
             opt_state=optimiser(hyper).init(params),
             ema=copied(params),
-            aux=jax.tree.map(lambda leaf: jnp.array(leaf, leaf.dtype), aux),  # a number loses its weak type
+            aux=aux,
             tally=Tally(dict.fromkeys((*metrics, *_OWN_METRICS), zero), count),
         )
 
@@ -136,22 +135,8 @@ def initial_state(problem: Problem, config: TrainConfig) -> TrainState:
 
 
 def make_advance(problem: Problem, config: TrainConfig) -> Advance:
-    """The compiled loop of steps for this problem."""
-    static, hyper = problem.split()[1], Hyper.of(config)
-
-    def steps(state: TrainState, data: PyTree, hyper: Hyper, stop: Int[Array, ""]) -> Advanced:
-        def unfinished(carry: tuple[Advanced, Array]) -> Array:
-            return (carry[0].state.step < stop) & carry[1]
-
-        def body(carry: tuple[Advanced, Array]) -> tuple[Advanced, Array]:
-            state, finite = _step(problem, static, hyper, data, carry[0].state)
-            return _set_aside(state, carry[0].lines, hyper, finite), finite
-
-        rows = jnp.zeros((LINES + 1, len(state.tally.sums) + 1), jnp.float32)
-        begin = Advanced(state, Lines(rows, jnp.zeros((), jnp.int32)))
-        return jax.lax.while_loop(unfinished, body, (begin, jnp.asarray(True)))[0]
-
-    compiled = jax.jit(steps, donate_argnums=0)
+    """The compiled loop of steps for this problem, with the numbers of `config`."""
+    compiled, hyper = compiled_steps(problem), Hyper.of(config)
 
     def advance(state: TrainState, data: PyTree, stop: int) -> Advanced:
         return compiled(state, data, hyper, jnp.asarray(stop, jnp.int32))
@@ -159,20 +144,29 @@ def make_advance(problem: Problem, config: TrainConfig) -> Advance:
     return advance
 
 
-def _objective(
-    params: PyTree, problem: Problem, static: PyTree, aux: PyTree, data: PyTree, key: Key[Array, ""]
-) -> tuple[Array, tuple[dict[str, Any], PyTree]]:
-    """(loss, (metrics, new aux)) of the batch and the noise of `key`."""
-    batch_key, loss_key = jax.random.split(key)
-    batch = problem.sample_batch(data, batch_key)
-    return problem.loss(eqx.combine(params, static), batch, aux, key=loss_key)
+def compiled_steps(problem: Problem) -> Callable[[TrainState, PyTree, Hyper, Int[Array, ""]], Advanced]:
+    """One program for every `TrainConfig`; the state is given away."""
+
+    def steps(state: TrainState, data: PyTree, hyper: Hyper, stop: Int[Array, ""]) -> Advanced:
+        def unfinished(carry: tuple[Advanced, Array]) -> Array:
+            return (carry[0].state.step < stop) & carry[1]
+
+        def body(carry: tuple[Advanced, Array]) -> tuple[Advanced, Array]:
+            state, finite = _step(problem, hyper, data, carry[0].state)
+            return _set_aside(state, carry[0].lines, hyper, finite), finite
+
+        rows = jnp.zeros((LINES + 1, len(state.tally.sums) + 1), jnp.float32)
+        begin = Advanced(state, Lines(rows, jnp.zeros((), jnp.int32)))
+        return jax.lax.while_loop(unfinished, body, (begin, jnp.asarray(True)))[0]
+
+    return jax.jit(steps, donate_argnums=0)
 
 
-def _step(problem: Problem, static: PyTree, hyper: Hyper, data: PyTree, state: TrainState) -> tuple[TrainState, Array]:
+def _step(problem: Problem, hyper: Hyper, data: PyTree, state: TrainState) -> tuple[TrainState, Array]:
     """The state after one more step, and whether the loss and the gradient were finite."""
     key = jax.random.fold_in(hyper.key, state.step)
-    evaluate = jax.value_and_grad(_objective, has_aux=True)
-    (value, (metrics, aux)), gradient = evaluate(state.params, problem, static, state.aux, data, key)
+    evaluate = jax.value_and_grad(problem.objective, has_aux=True)
+    (value, (metrics, aux)), gradient = evaluate(state.params, state.aux, data, key)
     norm = optax.tree.norm(gradient)
     gradient = jax.tree.map(lambda g: g * jnp.minimum(1.0, hyper.clip / norm).astype(g.dtype), gradient)
     direction, opt_state = optimiser(hyper).update(gradient, state.opt_state, state.params)

@@ -123,3 +123,19 @@ def test_the_page_says_floor_trivial_and_measured() -> None:
     for wanted in ("true law (floor) | 0.100", "(trivial) | 1.500", "0.550 ± 0.050 | 0 % | 30", "Left out: diabetes"):
         assert wanted in text
     assert set(OBJECTIVES) < set(WAYS)
+
+
+def test_what_was_seen_is_told_from_the_figures() -> None:
+    """Joint lower by .2 ± .01 from the walk and higher from 1/30; on a second table the fits differ too much to say."""
+    known = {"floor": 0.1, "reachable": 0.4, "trivial": 1.4}
+    nats = {way: [0.7, 0.7] for way in WAYS} | {"joint": [0.49, 0.51], "joint, σ begins at 1/30": [0.9, 0.92]}
+    unsure = nats | {"joint": [0.7, 0.72], "joint, σ begins at 1/30": [0.5, 1.0]}
+    problems = {
+        name: {"known": known, "found": {way: {"nats": row} for way, row in rows.items()}}
+        for name, rows in (("fork", nats), ("bimodal", unsure))
+    }
+    walk, small, near = report.seen({"problems": problems})
+    assert "joint on fork (-0.200 ± 0.010); neither on bimodal (+0.010 ± 0.010)" in walk
+    assert small.startswith("Lower, σ begins at 1/30")
+    assert "decoupled on fork (+0.210 ± 0.010); neither on bimodal (+0.050 ± 0.250)" in small
+    assert "fork 0.100 (10 %, joint)" in near

@@ -21,7 +21,7 @@ from neuralsde.experiments.forecast import experiment, gru, gru_fit, harness, pe
 from neuralsde.experiments.forecast.baselines import VAR, choose_vars, persistence, var
 from neuralsde.experiments.forecast.case import Case, rehearsal
 from neuralsde.experiments.forecast.data import BEIJING_COLUMNS, CURRENCIES, SPECS, Spec, load
-from neuralsde.experiments.forecast.law import LEVELS, Forecast, Marks, marks
+from neuralsde.experiments.forecast.law import LEVELS, Forecast, Marks, followed, marks
 from neuralsde.experiments.forecast.ours import SETTINGS
 from neuralsde.experiments.forecast.report import options, table_record
 from neuralsde.experiments.forecast.verdict import lines, verdict
@@ -176,6 +176,56 @@ def test_marks_of_samples_are_those_of_their_law() -> None:
         np.testing.assert_allclose(sampled.coverage[level].mean(0), closed.coverage[level].mean(0), atol=0.08)
 
 
+# -- widths that follow ------------------------------------------------------------------------------------------------
+
+
+def grown(rows: int = 5_000, at: int = 3_800) -> Case:
+    """White noise whose s.d. is 1, and 2 from row `at` on, just before the test part."""
+    values = np.random.default_rng(0).standard_normal((rows, 1))
+    values[at:] *= 2
+    spec = replace(SPEC, horizons=(1, 4), origins=400)
+    return Case.of(spec, from_arrays(np.arange(float(rows)), values, columns=["a"]))
+
+
+def normal(case: Case) -> Forecast:
+    """N(0, 1), as it was learnt before."""
+    shape = case.truth.shape
+    return Forecast(np.random.default_rng(1).standard_normal((50, *shape)), np.zeros(shape), np.ones(shape))
+
+
+def test_widths_follow_a_change_and_know_nothing_of_what_comes() -> None:
+    """Coverage returns to nominal; a truth that is not known yet moves no width."""
+    case = grown()
+    earlier = case.earlier()
+    assert earlier.row.min() < 4_000 <= earlier.row.max()
+    wide = followed(normal(case), case, normal(earlier), earlier)
+    before, after = marks(normal(case), case), marks(wide, case)
+    assert before.coverage[80].mean() < 0.55
+    np.testing.assert_allclose(after.coverage[80].mean(), 0.80, atol=0.04)
+    np.testing.assert_allclose(after.coverage[95].mean(), 0.95, atol=0.03)
+    assert after.crps.mean() < before.crps.mean()
+    now = np.median(case.when)
+    late = earlier.when[:, None] + np.array(case.spec.horizons) > now
+    changed = replace(earlier, truth=np.where(late[..., None], 100.0, earlier.truth))
+    other = followed(normal(case), case, normal(changed), changed)
+    assert wide.sd is not None
+    assert other.sd is not None
+    np.testing.assert_array_equal(other.sd[case.when <= now], wide.sd[case.when <= now])
+    assert (other.sd[case.when > now + 50] > wide.sd[case.when > now + 50]).all()
+
+
+def test_widths_are_the_same_in_either_form() -> None:
+    """Paths in model units and a law in closed form."""
+    case = toy(1_000)
+    earlier = case.earlier()
+    paths = [Forecast.of_states(case.encoder.encode_values(var(each, n=500, seed=0, orders=(2,)).samples), each)
+             for each in (case, earlier)]  # fmt: skip
+    laws = [var(each, n=500, seed=0, orders=(2,)) for each in (case, earlier)]
+    drawn, closed = followed(paths[0], case, paths[1], earlier), followed(laws[0], case, laws[1], earlier)
+    assert closed.sd is not None
+    np.testing.assert_allclose(drawn.samples.std(0).mean(0), closed.sd.mean(0), rtol=0.05)
+
+
 # -- the recurrent network ---------------------------------------------------------------------------------------------
 
 
@@ -323,17 +373,22 @@ def outcome(case: Case) -> harness.Outcome:
     found[harness.OURS] = flat(case, 1.0, {80: 0.78, 95: 0.96})
     found[harness.OURS].coverage[80][:, 2] = 0.84
     sizes = {harness.OURS: 100, harness.DEEPAR: 90}
-    return harness.Outcome(case, found, dict.fromkeys(sizes, 1.0), sizes)
+    follows = {name: flat(case, 1.0, {80: 0.75, 95: 0.93}) for name in harness.METHODS}
+    follows[harness.OURS] = flat(case, 1.0, {80: 0.81, 95: 0.94})
+    return harness.Outcome(case, found, follows, dict.fromkeys(sizes, 1.0), sizes)
 
 
 def test_the_verdict_takes_the_strongest_other_and_the_worst_horizon() -> None:
-    one = verdict(table_record(outcome(toy()), "no file"))
+    record = table_record(outcome(toy()), "no file")
+    one = verdict(record)
     assert one.worst_ratio[0] == "VAR"
     np.testing.assert_allclose(one.worst_ratio[1], 1 / 0.99)
     assert one.among_best
     assert not one.calibrated  # 84 % at one horizon
     assert one.best_calibrated[0] == harness.OURS
-    assert [row["met"] for row in lines([one])] == ["yes", "no", "no", "yes"]
+    rows = lines([record])
+    assert [row["as fitted"].split(": ")[-1] for row in rows] == ["yes", "no", "no", "yes"]
+    assert [row["widths that follow"].split(": ")[-1] for row in rows] == ["yes", "no", "yes", "yes"]
 
 
 def test_the_verdict_counts_autoarima_on_its_series() -> None:

@@ -17,7 +17,6 @@ import numpy as np
 
 from neuralsde.data import Encoder, Trajectories
 from neuralsde.models.sequence_sde import Config, SequenceSDE
-from neuralsde.sde import condition
 from neuralsde.tasks.fitted import Fitted, GapLaw
 
 
@@ -79,9 +78,12 @@ def chain(
 
 def smoother(mean: np.ndarray, cov: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and s.d. (K, d) of a Gaussian given the entries of `values` that are not NaN."""
-    with jax.enable_x64(True):
-        after, spread, _ = condition(mean, cov, np.nan_to_num(values), ~np.isnan(values))
-        return np.asarray(after), np.sqrt(np.maximum(np.einsum("kiki->ki", np.asarray(spread)), 0))
+    seen, size = np.flatnonzero(~np.isnan(values)), mean.size
+    C = cov.reshape(size, size)
+    gain = C[:, seen] @ np.linalg.pinv(C[np.ix_(seen, seen)], hermitian=True)
+    after = mean.ravel() + gain @ (values - mean).ravel()[seen]
+    left = np.diagonal(C) - np.einsum("ij,ij->i", gain, C[:, seen])
+    return after.reshape(mean.shape), np.sqrt(np.maximum(left, 0)).reshape(mean.shape)
 
 
 def fitted_linear(model: SequenceSDE, data: Trajectories, tau: float = 1.0, substeps: int = 1) -> Fitted:

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 
 from neuralsde import sde
 from neuralsde.errors import InputError
@@ -29,55 +30,60 @@ def test_ou_bridges_are_exact_with_equal_weights():
 
     def draw(gap, key):
         dt = jnp.full(steps, gap / steps)
-        return sde.conditional_paths(
+        paths = sde.conditional_paths(
             kernel, jnp.array([y0]), dt, target, jnp.isfinite(target), key=key, n=n, advance=markov
         )
+        exact = ou.bridge(y0, y1, gap / steps * jnp.arange(1, steps), gap), ou.log_density(y1, y0, gap)
+        return paths.paths[:, -1, 0], paths.mean()[:-1, 0], paths.sd()[:-1, 0], paths.ess, paths.log_likelihood, exact
 
     batch = jax.jit(jax.vmap(draw))(times, jax.random.split(KEY, 3))
-    for i, gap in enumerate(times):
-        paths = jax.tree.map(lambda leaf, i=i: leaf[i], batch)
-        mean, variance = ou.bridge(y0, y1, gap / steps * jnp.arange(1, steps), gap)
-        assert jnp.all(paths.paths[:, -1, 0] == y1)
-        assert jnp.abs((paths.mean()[:-1, 0] - mean) / jnp.sqrt(variance)).max() < 0.05
-        assert jnp.abs(paths.sd()[:-1, 0] / jnp.sqrt(variance) - 1).max() < 0.05
-        assert paths.ess > 0.999 * n
-        assert jnp.allclose(paths.log_likelihood, ou.log_density(y1, y0, gap), atol=1e-3)
+    ends, mean, sd, ess, fit, ((exact_mean, variance), log_density) = jax.tree.map(np.asarray, batch)
+    assert np.all(ends == y1)
+    assert np.abs((mean - exact_mean) / np.sqrt(variance)).max() < 0.05
+    assert np.abs(sd / np.sqrt(variance) - 1).max() < 0.05
+    assert (ess > 0.999 * n).all()
+    assert np.allclose(fit, log_density, atol=1e-3)
 
 
 def test_a_partly_observed_linear_system_is_smoothed_exactly_with_the_kalman_likelihood():
     """Noise enters each channel alone over one step; the channels couple through the mean, and are seen by turns."""
     steps, d = 12, 2
-    F = jnp.array([[0.9, 0.3], [-0.4, 0.8]])
-    sd = jnp.array([0.3, 0.5])
-    start = jnp.array([1.0, -1.0])
+    F = np.array([[0.9, 0.3], [-0.4, 0.8]], np.float32)
+    sd = np.array([0.3, 0.5], np.float32)
+    start = np.array([1.0, -1.0], np.float32)
     covs, means = [], []
-    mean, cov = start, jnp.zeros((d, d))
+    mean, cov = start, np.zeros((d, d))
     for _ in range(steps):
-        mean, cov = F @ mean, F @ cov @ F.T + jnp.diag(sd**2)
+        mean, cov = F @ mean, F @ cov @ F.T + np.diag(sd**2)
         means.append(mean)
         covs.append(cov)
     blocks = [[_lag(F, covs, i, j) for j in range(steps)] for i in range(steps)]
-    joint = jnp.transpose(jnp.array(blocks), (0, 2, 1, 3))
-    mask = jnp.zeros((steps, d), bool).at[3, 0].set(True).at[5, 1].set(True).at[8, 0].set(True).at[10].set(True)
-    target = jnp.where(mask, jnp.array([0.7, -0.2]), jnp.nan)
-    exact, spread, fit = sde.condition(jnp.stack(means), joint, target, mask)
-    exact_sd = jnp.sqrt(jnp.maximum(jnp.einsum("iaia->ia", spread), 0))
+    joint = np.transpose(np.array(blocks), (0, 2, 1, 3))
+    mask = np.zeros((steps, d), bool)
+    mask[[3, 5, 8, 10, 10], [0, 1, 0, 0, 1]] = True
+    target = np.where(mask, np.array([0.7, -0.2]), np.nan).astype(np.float32)
 
-    paths = jax.jit(
-        lambda key: sde.conditional_paths(
-            lambda state, given: (F @ state, sd), start, None, target, mask, key=key, n=6_000, advance=markov, pilots=0
-        )
-    )(KEY)
-    scale = jnp.where(mask, 1.0, exact_sd)
-    assert jnp.abs((paths.mean() - exact) / scale).max() < 0.06
-    assert jnp.abs(jnp.where(mask, 0.0, paths.sd() / scale - 1)).max() < 0.06
-    assert paths.ess > 0.99 * 6_000
-    assert jnp.allclose(paths.log_likelihood, fit, atol=5e-3)
+    @jax.jit
+    def draw(key, mean, cov):
+        paths = sde.conditional_paths(
+            lambda state, given: (F @ state, jnp.asarray(sd)), jnp.asarray(start), None, target, mask, key=key,
+            n=6_000, advance=markov, pilots=0,
+        )  # fmt: skip
+        exact = sde.condition(mean, cov, target, mask)
+        return paths.mean(), paths.sd(), paths.ess, paths.log_likelihood, exact
+
+    drawn = draw(KEY, np.array(means, np.float32), joint.astype(np.float32))
+    mean, sd, ess, found, (exact, spread, fit) = jax.tree.map(np.asarray, drawn)
+    scale = np.where(mask, 1.0, np.sqrt(np.maximum(np.einsum("iaia->ia", spread), 0)))
+    assert np.abs((mean - exact) / scale).max() < 0.06
+    assert np.abs(np.where(mask, 0.0, sd / scale - 1)).max() < 0.06
+    assert ess > 0.99 * 6_000
+    assert np.allclose(found, fit, atol=5e-3)
 
 
 def _lag(F, covs, i, j):
     if i >= j:
-        return jnp.linalg.matrix_power(F, i - j) @ covs[j]
+        return np.linalg.matrix_power(F, i - j) @ covs[j]
     return _lag(F, covs, j, i).T
 
 
@@ -92,7 +98,6 @@ def test_memory_in_the_state_guides_too():
         impulse[:, j] = line[2:]
     cov = jnp.array(sd**2 * impulse @ impulse.T).reshape(steps, 1, steps, 1)
     target = last_given(steps, 1.0)
-    exact, spread, fit = sde.condition(jnp.zeros((steps, 1)), cov, target, jnp.isfinite(target))
 
     def kernel(state, given):
         return 1.6 * state["now"] - 0.7 * state["before"], jnp.full(1, sd)
@@ -102,15 +107,18 @@ def test_memory_in_the_state_guides_too():
     def advance(s, x, given):
         return {"now": x, "before": s["now"], "age": s["age"] + 1.0, "count": s["count"] + 1}
 
-    paths = jax.jit(
-        lambda key: sde.conditional_paths(
-            kernel, start, None, target, jnp.isfinite(target), key=key, n=4_000, advance=advance, pilots=0
-        )
-    )(KEY)
-    exact_sd = jnp.sqrt(jnp.diagonal(spread.reshape(steps, steps)))[:-1]
-    assert paths.ess > 0.99 * 4_000
-    assert jnp.allclose(paths.log_likelihood, fit, atol=5e-3)
-    assert jnp.abs((paths.mean()[:-1, 0] - exact[:-1, 0]) / exact_sd).max() < 0.07
+    @jax.jit
+    def draw(key):
+        seen = jnp.isfinite(target)
+        paths = sde.conditional_paths(kernel, start, None, target, seen, key=key, n=4_000, advance=advance, pilots=0)
+        exact = sde.condition(jnp.zeros((steps, 1)), cov, target, seen)
+        return paths.mean(), paths.ess, paths.log_likelihood, exact
+
+    mean, ess, found, (exact, spread, fit) = jax.tree.map(np.asarray, draw(KEY))
+    exact_sd = np.sqrt(np.diagonal(spread.reshape(steps, steps)))[:-1]
+    assert ess > 0.99 * 4_000
+    assert np.allclose(found, fit, atol=5e-3)
+    assert np.abs((mean[:-1, 0] - exact[:-1, 0]) / exact_sd).max() < 0.07
 
 
 def well(state, given):
@@ -146,19 +154,21 @@ def test_a_double_well_with_state_dependent_noise_against_its_transition_matrix(
     def draw(y0, y1, key):
         target = jnp.zeros((steps, 1)).at[-1].set(y1)
         mask = jnp.zeros((steps, 1), bool).at[-1].set(True)
-        return sde.conditional_paths(well, y0[None], None, target, mask, key=key, n=n, advance=markov)
+        paths = sde.conditional_paths(well, y0[None], None, target, mask, key=key, n=n, advance=markov)
+        even = paths.equally_weighted(KEY).mean(0)[:-1, 0]
+        return paths.mean()[:-1, 0], paths.sd()[:-1, 0], paths.support[:-1], paths.ess, paths.log_likelihood, even
 
     batch = jax.jit(jax.vmap(draw))(starts, ends, jax.random.split(KEY, 2))
-    for i in range(2):
-        paths = jax.tree.map(lambda leaf, i=i: leaf[i], batch)
-        mean, sd, fit = on_a_grid(steps, float(starts[i]), float(ends[i]))
-        assert paths.ess > 0.1 * n
-        standard_error = sd / np.sqrt(np.asarray(paths.support)[:-1])
-        assert np.all(np.abs(paths.mean()[:-1, 0] - mean) < 4.5 * standard_error)
-        assert np.abs(paths.sd()[:-1, 0] / sd - 1).max() < 0.08
-        assert abs(float(paths.log_likelihood) - fit) < 0.12
-        even = paths.equally_weighted(KEY)
-        assert np.abs(even.mean(0)[:-1, 0] - paths.mean()[:-1, 0]).max() < 0.1
+    for start, end, found in zip(
+        starts.tolist(), ends.tolist(), zip(*map(np.asarray, batch), strict=True), strict=True
+    ):
+        mean, sd, support, ess, log_likelihood, even = found
+        exact_mean, exact_sd, fit = on_a_grid(steps, start, end)
+        assert ess > 0.1 * n
+        assert np.all(np.abs(mean - exact_mean) < 4.5 * exact_sd / np.sqrt(support))
+        assert np.abs(sd / exact_sd - 1).max() < 0.08
+        assert abs(log_likelihood - fit) < 0.12
+        assert np.abs(even - mean).max() < 0.1
 
 
 def test_nothing_given_means_free_samples_and_everything_given_the_likelihood_of_the_path():
@@ -171,19 +181,20 @@ def test_nothing_given_means_free_samples_and_everything_given_the_likelihood_of
     def draw(mask):
         return sde.conditional_paths(kernel, jnp.zeros(1), inputs, values, mask, key=KEY, n=n, advance=markov, pilots=0)
 
-    batch = jax.jit(jax.vmap(draw))(masks)
-    assert jnp.abs(batch.log_weight[0]).max() < 1e-4
+    batch = jax.tree.map(np.asarray, jax.jit(jax.vmap(draw))(masks))
+    assert np.abs(batch.log_weight[0]).max() < 1e-4
     assert batch.ess[0] > 0.999 * n
     mean = [0.0]
     for k in range(3):
         mean.append(0.5 * mean[-1] + k)
-    assert jnp.allclose(batch.paths[0].mean(0)[:, 0], jnp.array(mean[1:]), atol=0.05)
+    assert np.allclose(batch.paths[0].mean(0)[:, 0], mean[1:], atol=0.05)
 
-    before = jnp.concatenate([jnp.zeros((1, 1)), values[:-1]])
-    m, s = kernel(before, inputs[:, None])
-    assert jnp.allclose(batch.log_weight[1], jax.scipy.stats.norm.logpdf(values, m, s).sum(), atol=1e-4)
-    assert jnp.all(batch.paths[1] == values)
-    assert jnp.isclose(batch.ess[1], n)
+    values = np.asarray(values)
+    before = np.concatenate([np.zeros((1, 1)), values[:-1]])
+    m, s = 0.5 * before + np.arange(3.0)[:, None], 0.5 + 0.1 * np.sin(before)
+    assert np.allclose(batch.log_weight[1], scipy.stats.norm.logpdf(values, m, s).sum(), atol=1e-4)
+    assert np.all(batch.paths[1] == values)
+    assert np.isclose(batch.ess[1], n)
 
 
 def test_shapes_that_do_not_fit_are_refused():

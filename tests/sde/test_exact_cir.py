@@ -25,15 +25,20 @@ def scipy_cir(kappa, theta, sigma, y0, dt) -> Any:
     return stats.ncx2(4 * kappa * theta / sigma**2, y0 * left / scale, scale=scale)
 
 
+@jax.jit
+def density_and_moments(cir, y, y0, dt):
+    return cir.log_density(y, y0, dt), cir.transition(y0, dt), cir.covariance(y0, dt, dt)
+
+
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize(("kappa", "theta", "sigma", "y0", "dt"), CASES)
 def test_cir_density_and_moments_are_the_non_central_chi_square(kappa, theta, sigma, y0, dt):
     cir, law = CIR(kappa, theta, sigma), scipy_cir(kappa, theta, sigma, y0, dt)
     y = np.maximum(law.ppf([0.01, 0.2, 0.5, 0.8, 0.99]), 1e-12)
-    assert np.allclose(cir.log_density(y, y0, dt), law.logpdf(y), rtol=1e-10, atol=1e-10)
-    mean, variance = cir.transition(y0, dt)
+    density, (mean, variance), covariance = density_and_moments(cir, y, y0, dt)
+    assert np.allclose(density, law.logpdf(y), rtol=1e-10, atol=1e-10)
     assert np.allclose([mean, variance], law.stats("mv"), rtol=1e-12)
-    assert np.allclose(cir.covariance(y0, dt, dt), variance, rtol=1e-12)
+    assert np.allclose(covariance, variance, rtol=1e-12)
 
 
 @pytest.mark.usefixtures("x64")
@@ -41,12 +46,13 @@ def test_cir_density_from_the_boundary_far_away_and_in_the_limit():
     cir = CIR(1.0, 0.8, 0.7)
     from_zero: Any = stats.gamma(cir.feller_index, scale=0.7**2 * (1 - np.exp(-0.4)) / 2)
     y = np.array([0.05, 0.4, 2.0])
-    assert np.allclose(cir.log_density(y, 0.0, 0.4), from_zero.logpdf(y), rtol=1e-12)
-    assert np.allclose(cir.log_density(y, 3.0, 80.0), cir.stationary_log_density(y), rtol=1e-10)
-    assert cir.log_density(-1.0, 1.0, 0.1) == -jnp.inf
-    assert np.isfinite(CIR(1.0, 1.0, 1e-3).log_density(1.0, 1.0, 1e-3))  # u, v of 1e9
-    slopes = jax.grad(lambda x: cir.log_density(x[0], x[1], x[2]))(jnp.array([0.4, 0.0, 0.4]))
-    assert jnp.isfinite(slopes).all()  # at y0 = 0 too
+    many = jax.jit(lambda cir, y, y0, dt: cir.log_density(y, y0, dt))
+    assert np.allclose(many(cir, y, 0.0, 0.4), from_zero.logpdf(y), rtol=1e-12)
+    assert np.allclose(many(cir, y, 3.0, 80.0), jax.jit(lambda y: cir.stationary_log_density(y))(y), rtol=1e-10)
+    assert (np.asarray(many(cir, -y, 1.0, 0.1)) == -np.inf).all()
+    assert np.isfinite(many(CIR(1.0, 1.0, 1e-3), np.ones(3), 1.0, 1e-3)).all()  # u, v of 1e9
+    slopes = jax.jit(jax.grad(lambda x: cir.log_density(x[0], x[1], x[2])))(np.array([0.4, 0.0, 0.4]))
+    assert np.isfinite(slopes).all()  # at y0 = 0 too
 
 
 @pytest.mark.usefixtures("x64")
@@ -55,8 +61,8 @@ def test_cir_density_is_smooth_where_series_and_expansion_meet():
     cir = CIR(1.0, 1.0, 0.5)
     c, q = 2 / (0.25 * (1 - np.exp(-0.05))), 7.0
     y0 = np.linspace(0.999, 1.001, 41) * np.sqrt(900 - q**2) / (2 * c * np.exp(-0.025))  # s = 30 in the middle
-    score = jax.vmap(jax.grad(lambda a: cir.log_density(a, a, 0.05)))(jnp.asarray(y0))
-    assert np.abs(np.diff(np.asarray(score), n=2)).max() < 1e-6 * np.abs(score).max()
+    score = np.asarray(jax.jit(jax.vmap(jax.grad(lambda a: cir.log_density(a, a, 0.05))))(y0))
+    assert np.abs(np.diff(score, n=2)).max() < 1e-6 * np.abs(score).max()
     u, v = c * np.exp(-0.05) * y0, c * y0
     assert (q**2 + 4 * u * v).min() < 900 < (q**2 + 4 * u * v).max()
 
@@ -65,12 +71,17 @@ def test_cir_samples_have_its_moments_and_its_correlation_below_the_feller_condi
     cir = CIR(1.2, 0.4, 1.1)
     assert cir.feller_index < 1
     ts = jnp.array([0.0, 0.3, 1.1])
-    ys = jax.jit(jax.vmap(lambda k: cir.sample(0.5, ts, key=k)))(jax.random.split(KEY, 20_000))
-    mean, variance = cir.transition(0.5, ts[1:])
+
+    @jax.jit
+    def parts(keys):
+        drawn = jax.vmap(lambda k: cir.sample(0.5, ts, key=k))(keys)
+        return drawn, *cir.transition(0.5, ts[1:]), cir.covariance(0.5, 0.3, 1.1)
+
+    ys, mean, variance, covariance = map(np.asarray, parts(jax.random.split(KEY, 20_000)))
     assert (ys >= 0).all()
-    assert jnp.all(jnp.abs(ys[:, 1:].mean(0) - mean) < 5 * jnp.sqrt(variance / 20_000))
-    assert jnp.all(jnp.abs(ys[:, 1:].var(0) / variance - 1) < 0.08)
-    assert jnp.abs(jnp.cov(ys[:, 1:].T)[0, 1] / cir.covariance(0.5, 0.3, 1.1) - 1) < 0.1
+    assert np.all(np.abs(ys[:, 1:].mean(0) - mean) < 5 * np.sqrt(variance / 20_000))
+    assert np.all(np.abs(ys[:, 1:].var(0) / variance - 1) < 0.08)
+    assert np.abs(np.cov(ys[:, 1:].T)[0, 1] / covariance - 1) < 0.1
 
 
 def test_cir_drift_and_diffusion_belong_to_its_moments():

@@ -10,7 +10,7 @@ import pytest
 
 from neuralsde.errors import InputError
 from neuralsde.experiments.known import draw
-from neuralsde.experiments.linear import Linear, kalman, ornstein_uhlenbeck, rotating
+from neuralsde.experiments.linear import Linear, kalman, rotating
 from neuralsde.sde import GBM, SDE, Diagonal, General, Scalar, Stratonovich
 from neuralsde.sde.filter import Belief, Filtered, gaussian_filter, observe, predict
 
@@ -28,9 +28,12 @@ def filter_all(process: SDE, start: Belief, ts, ys, seen, **options) -> Filtered
     return jax.vmap(lambda t, y, s: gaussian_filter(process, start, t, y, s, **options))(ts, ys, seen)
 
 
-@pytest.mark.parametrize("process", [ornstein_uhlenbeck(), rotating()], ids=lambda p: p.name)
-def test_the_kalman_likelihood_with_three_entries_in_ten_missing(process: Linear) -> None:
-    """Of order 2: the error falls by four or more when steps are halved; below 1e-5 nats an entry at four steps."""
+def test_the_kalman_likelihood_with_three_entries_in_ten_missing() -> None:
+    """Of order 2: the error falls by four or more when steps are halved; below 1e-5 nats an entry at four steps.
+
+    Of a system that rotates; of an OU process the same is asked of a whole run, in runs/physics.
+    """
+    process = rotating()
     rng = np.random.default_rng(3)
     sample = draw(process, 8, 60, rng)
     keep = rng.random(sample.values.shape) >= 0.3
@@ -116,10 +119,14 @@ def test_equal_spellings_of_the_noise_agree() -> None:
     def nats(diffusion, noise):
         return gaussian_filter(SDE(drift, diffusion, noise), start, ts, ys, seen, noise_sd=jnp.full(2, 0.3)).nats
 
-    matrix = nats(lambda t, y, args: g(t, y, args)[:, None], General(1))
-    np.testing.assert_allclose(nats(g, Scalar()), matrix, rtol=1e-10)
-    full = nats(lambda t, y, args: jnp.diag(g(t, y, args)), General(2))
-    np.testing.assert_allclose(nats(g, Diagonal()), full, rtol=1e-10)
+    @jax.jit
+    def spellings():
+        matrix = nats(lambda t, y, args: g(t, y, args)[:, None], General(1))
+        full = nats(lambda t, y, args: jnp.diag(g(t, y, args)), General(2))
+        return (nats(g, Scalar()), matrix), (nats(g, Diagonal()), full)
+
+    for one, other in spellings():
+        np.testing.assert_allclose(one, other, rtol=1e-10)
 
 
 def test_noise_that_arrives_through_the_drift() -> None:

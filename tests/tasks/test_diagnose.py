@@ -15,13 +15,13 @@ import pytest
 from tiny import ou_table
 
 from neuralsde.data import LastPart, Nothing, SomeSeries, Trajectories, from_arrays
-from neuralsde.data.split import TEST, Split
+from neuralsde.data.split import TEST, VALIDATION, Split
 from neuralsde.data.windows import starts
 from neuralsde.errors import InputError
 from neuralsde.evaluate.diagnostics import Diagnostics
 from neuralsde.models.sequence_sde import SequenceSDE
 from neuralsde.runs import Run
-from neuralsde.tasks.diagnose import diagnose, moved, watch
+from neuralsde.tasks.diagnose import _part, diagnose, moved, watch
 from tests.models.linear import fitted_linear, linear_model
 
 THETA = 0.2
@@ -144,7 +144,7 @@ def test_a_rounded_column_knows_the_size_of_its_noise(data: Trajectories) -> Non
     assert result.findings == ()
 
 
-def test_missing_entries_are_left_out(data: Trajectories) -> None:
+def test_missing_entries_are_left_out(data: Trajectories, right: Diagnostics) -> None:
     rng = np.random.default_rng(0)
     holes = []
     for s in data:
@@ -153,10 +153,9 @@ def test_missing_entries_are_left_out(data: Trajectories) -> None:
         holes.append(x)
     table = from_arrays([s.times for s in data], holes, columns=data.columns)
     result = diagnose(fitted_linear(ou(), table), table, RULE)
-    whole = diagnose(fitted_linear(ou(), data), data, RULE)
-    assert result.columns[0].count < whole.columns[0].count
-    assert result.columns[1].count == whole.columns[1].count
-    np.testing.assert_array_equal(result.columns[1].correlation, whole.columns[1].correlation)
+    assert result.columns[0].count < right.columns[0].count
+    assert result.columns[1].count == right.columns[1].count
+    np.testing.assert_array_equal(result.columns[1].correlation, right.columns[1].correlation)
 
 
 def test_a_run_diagnoses_itself(run: Run) -> None:
@@ -168,11 +167,19 @@ def test_a_run_diagnoses_itself(run: Run) -> None:
 
 
 def test_which_rows_are_judged(data: Trajectories) -> None:
+    """Of the fitted table, `_part` says it; that a diagnosis is about them, the first test of this file."""
     fitted = fitted_linear(ou(), data)
-    assert "validation rows" in diagnose(fitted, data, RULE, part="validation").about
-    assert "validation rows" in diagnose(fitted, data, Nothing()).about
-    assert "another table" in diagnose(fitted, data, RULE, ou_table(2, 60, seed=4)).about
-    assert "of the series" in diagnose(fitted, data, SomeSeries(0.3)).about
+    for rule, part, role, about in (
+        (RULE, "validation", VALIDATION, "validation rows"),
+        (Nothing(), "held-out", VALIDATION, "validation rows"),
+        (SomeSeries(0.3), "held-out", TEST, "of the series"),
+        (LastPart(0.4), "held-out", TEST, "the last 40 %"),
+    ):
+        split = Split.of(data, rule)
+        _, marked, said = _part(split, part)
+        assert about in said
+        np.testing.assert_array_equal(marked, np.concatenate(split.roles) == role)
+    assert "another table" in diagnose(fitted, data, RULE, ou_table(3, 500, seed=4)).about
     with pytest.raises(InputError, match="held-out or validation"):
         diagnose(fitted, data, RULE, part="test")
 

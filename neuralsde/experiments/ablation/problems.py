@@ -1,7 +1,8 @@
 """Problems for the objectives: transitions to fit and to score, and what truth, a Gaussian and a constant would get.
 
-A regression is a transition of one step: covariates in, target out, from a state that is always zero. With the
-conditional law p(y | u) known, three figures need no training (nats per dimension, the mean over held-out rows):
+A regression is a transition of one step: covariates in (in units of their s.d., as `fit` has them), target out, from a
+state that is always zero. With the conditional law p(y | u) known, three figures need no training (nats per dimension,
+the mean over held-out rows):
 
     floor      -log p(y | u)
     reachable  that of the Gaussian with the mean and the s.d. of p(· | u), each column for itself: the model's best
@@ -142,6 +143,10 @@ def drawn(name: str, seeds: int, train: int, test: int, seed: int) -> Problem:
     return Problem(name, _transitions(fits), _transitions(scored), known)
 
 
+_UNIFORM_SD = 1 / np.sqrt(3)
+"""Of the covariates of the two tables, which are uniform on (-1, 1)."""
+
+
 def _at_mode(rows: Drawn) -> float:
     """A Gaussian about the likeliest place, as wide as it must be there."""
     assert rows.mode is not None
@@ -187,7 +192,8 @@ def read_diabetes(folder: str | Path | None = None) -> np.ndarray:
 
 
 def _transitions(rows: list[Drawn]) -> Transition:
-    return _stacked(*(np.stack([getattr(one, name) for one in rows]) for name in ("x0", "x1", "context")))
+    x0, x1, u = (np.stack([getattr(one, name) for one in rows]) for name in ("x0", "x1", "context"))
+    return _stacked(x0, x1, u / _UNIFORM_SD)
 
 
 def _stacked(*parts: np.ndarray) -> Transition:

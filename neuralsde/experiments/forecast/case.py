@@ -14,13 +14,15 @@ from functools import cached_property
 
 import numpy as np
 
-from neuralsde.data import TEST, Encoder, LastPart, Rows, Split, Trajectories
+from neuralsde.data import TEST, TRAIN, Encoder, LastPart, Rows, Split, Trajectories
 from neuralsde.errors import InputError
 from neuralsde.evaluate.bootstrap import length_blocks
 from neuralsde.experiments.forecast.data import Spec
 
 FEWEST = 50
 """Windows that a table must give."""
+EARLIER, _IN_ALL, _DAY = (130, 400), 1_600, 24
+"""Origins from which earlier forecasts are looked at: least and most of a series, of all of them; rows in a day."""
 
 
 @dataclass(frozen=True)
@@ -71,16 +73,46 @@ class Case:
             _grid(s.times, s.values, gap, int(np.flatnonzero(role == TEST)[0]))
             for s, role in zip(data, split.roles, strict=True)
         )
-        starts = [_origins(grid, spec) for grid in grids]
+        found = cls._starting(spec, data, split, grids, [_origins(grid, spec) for grid in grids])
+        if len(found.row) < FEWEST:
+            raise InputError(f"{len(found.row)} windows of {spec.title}", "", f"at least {FEWEST}", "a longer table")
+        return found
+
+    @classmethod
+    def _starting(
+        cls, spec: Spec, data: Trajectories, split: Split, grids: tuple[Grid, ...], starts: list[np.ndarray]
+    ) -> Case:
+        """With these rows of each series as origins."""
         series = np.repeat(np.arange(len(grids)), [len(rows) for rows in starts])
         row = np.concatenate(starts)
-        if len(row) < FEWEST:
-            raise InputError(f"{len(row)} windows of {spec.title}", "", f"at least {FEWEST}", "a longer table")
         at = np.array([grids[s].place[r] for s, r in zip(series, row, strict=True)])
         ahead = at[:, None] + np.array(spec.horizons)
         truth = np.stack([grids[s].values[places] for s, places in zip(series, ahead, strict=True)])
         times = np.array([grids[s].times[a] for s, a in zip(series, at, strict=True)])
-        return cls(spec, data, split, grids, series, row, truth, _scale(grids), length_blocks(times, spec.block * gap))
+        blocks = length_blocks(times, spec.block * data.typical_gap())
+        return cls(spec, data, split, grids, series, row, truth, _scale(grids), blocks)
+
+    def earlier(self) -> Case:
+        """The same table with origins all through its validation and test parts, whose hours of the day differ."""
+        starts = []
+        per_series = int(np.clip(_IN_ALL // len(self.grids), *EARLIER))
+        for grid, role in zip(self.grids, self.split.roles, strict=True):
+            possible = np.flatnonzero((role != TRAIN) & (grid.place + max(self.spec.horizons) < len(grid.values)))
+            stride = max(1, len(possible) // per_series)
+            while np.gcd(stride, _DAY) > 1:
+                stride += 1
+            starts.append(possible[::stride])
+        return self._starting(self.spec, self.data, self.split, self.grids, starts)
+
+    @property
+    def gap(self) -> float:
+        """One step, in clock units."""
+        return self.data.typical_gap()
+
+    @property
+    def when(self) -> np.ndarray:
+        """Clock time (n,) of each origin."""
+        return np.array([self.grids[s].times[a] for s, a in zip(self.series, self.at, strict=True)])
 
     @property
     def at(self) -> np.ndarray:

@@ -183,7 +183,7 @@ def deepar(model: GRU, tracks: Tracks, case: Case, *, warm: int, n: int, seed: i
         drawn = _paths(model, tracks.track, jnp.asarray(places[index]), jnp.asarray(index), key, tracks.season, warm, n,
                        horizons)  # fmt: skip
         parts.append(np.asarray(drawn)[: len(places) - begin])
-    return Forecast(np.moveaxis(case.encoder.decode(np.concatenate(parts)), 1, 0))
+    return Forecast.of_states(np.moveaxis(np.concatenate(parts).astype(np.float64), 1, 0), case)
 
 
 @eqx.filter_jit

@@ -82,4 +82,4 @@ def sequence_sde(run: Run, case: Case, *, n: int, seed: int) -> Forecast:
     origins = rows.start[case.series] + case.row
     targets = np.tile(np.array(case.spec.horizons, np.float64), (len(origins), 1))
     ahead = paths_ahead(fitted, rows, origins, targets, [[s] for s in case.data], n=n, seed=seed)
-    return Forecast(np.moveaxis(fitted.encoder.decode(ahead.states), 1, 0))
+    return Forecast.of_states(np.moveaxis(np.asarray(ahead.states, np.float64), 1, 0), case)

@@ -14,7 +14,7 @@ from neuralsde.evaluate.compare import compare
 from neuralsde.evaluate.style import ACCENT, FAINT, INK, MUTED, axes, figure
 from neuralsde.experiments.forecast.case import Case
 from neuralsde.experiments.forecast.harness import METHODS, OURS, Outcome
-from neuralsde.experiments.forecast.law import LEVELS, mean_over_columns
+from neuralsde.experiments.forecast.law import LEVELS, Marks, mean_over_columns
 from neuralsde.experiments.forecast.peers import AUTOARIMA, Peer, on_chosen
 from neuralsde.models.sequence_sde import Config
 
@@ -38,27 +38,25 @@ def table_record(outcome: Outcome, peer: Peer | str) -> dict[str, Any]:
         "first origin, last origin": [_when(case, np.argmin), _when(case, np.argmax)],
         "parameters": dict(outcome.parameters),
         "seconds": {name: round(value, 1) for name, value in outcome.seconds.items()},
-        "methods": {name: _method(outcome, name) for name in METHODS},
+        "methods": {name: _method(outcome.marks[name], case) for name in METHODS},
+        "followed": {name: _method(outcome.followed[name], case) for name in METHODS},
         "paired": _paired(outcome),
         "autoarima": _peer_record(outcome, peer),
     }
 
 
-def _method(outcome: Outcome, name: str) -> dict[str, Any]:
-    marks, blocks = outcome.marks[name], outcome.case.blocks
+def _method(marks: Marks, case: Case) -> dict[str, Any]:
+    columns = case.data.columns
     found: dict[str, Any] = {
-        "crps": _estimate(block_bootstrap(marks.over_columns(), blocks)),
-        "energy": _estimate(block_bootstrap(marks.energy, blocks)),
-        "crps by column": {
-            column: _rounded(np.nanmean(marks.crps[..., k], axis=0))
-            for k, column in enumerate(outcome.case.data.columns)
-        },
+        "crps": _estimate(block_bootstrap(marks.over_columns(), case.blocks)),
+        "energy": _estimate(block_bootstrap(marks.energy, case.blocks)),
+        "crps by column": {name: _rounded(np.nanmean(marks.crps[..., k], axis=0)) for k, name in enumerate(columns)},
     }
     for level in LEVELS:
         share = marks.coverage[level]
-        found[f"coverage {level}"] = _estimate(block_bootstrap(mean_over_columns(share), blocks))
+        found[f"coverage {level}"] = _estimate(block_bootstrap(mean_over_columns(share), case.blocks))
         found[f"coverage {level} by column"] = {
-            column: _rounded(np.nanmean(share[..., k], axis=0)) for k, column in enumerate(outcome.case.data.columns)
+            name: _rounded(np.nanmean(share[..., k], axis=0)) for k, name in enumerate(columns)
         }
     return found
 
@@ -79,11 +77,13 @@ def _peer_record(outcome: Outcome, peer: Peer | str) -> dict[str, Any]:
     if isinstance(peer, str):
         return {"absent": peer}
     own, share = on_chosen(outcome.marks[OURS], outcome.case, peer.series)
+    following, _ = on_chosen(outcome.followed[OURS], outcome.case, peer.series)
     return {
         "about": peer.about,
         "series": [asdict(one) for one in peer.series],
         "crps": _rounded(peer.crps),
         "crps of the sequence SDE on them": _rounded(own),
+        "crps of the sequence SDE on them, followed": _rounded(following),
         **{f"coverage {level}": _rounded(peer.coverage[level]) for level in LEVELS},
         **{f"coverage {level} of the sequence SDE on them": _rounded(share[level]) for level in LEVELS},
     }
@@ -109,13 +109,16 @@ def horizon_name(horizon: int, name: str) -> str:
     return f"{horizon} {'d' if name == 'exchange' else 'h'}"
 
 
-def table_rows(record: Mapping[str, Any], name: str) -> list[list[str]]:
-    """One table's rows, the head first: CRPS with its interval, then coverage at both levels, by horizon."""
+def table_rows(record: Mapping[str, Any], name: str, which: str = "methods") -> list[list[str]]:
+    """One table's rows, the head first: CRPS with its interval, then coverage at both levels, by horizon.
+
+    which: "methods", as fitted, with AutoARIMA; "followed", with widths that follow what earlier forecasts missed.
+    """
     heads = [horizon_name(h, name) for h in record["horizons"]]
     rows = [["", *(f"CRPS {h}" for h in heads), *(f"{level} % {h}" for level in LEVELS for h in heads)]]
-    best = np.min([record["methods"][method]["crps"]["value"] for method in METHODS], axis=0)
+    best = np.min([record[which][method]["crps"]["value"] for method in METHODS], axis=0)
     for method in METHODS:
-        found = record["methods"][method]
+        found = record[which][method]
         crps = [
             f"{'**' if value == best[j] else ''}{value:.3f}{'**' if value == best[j] else ''} [{low:.3f}, {high:.3f}]"
             for j, (value, low, high) in enumerate(zip(*(found["crps"][end] for end in _ENDS), strict=True))
@@ -123,7 +126,7 @@ def table_rows(record: Mapping[str, Any], name: str) -> list[list[str]]:
         shares = [f"{100 * value:.1f}" for level in LEVELS for value in found[f"coverage {level}"]["value"]]
         rows.append([method, *crps, *shares])
     peer = record["autoarima"]
-    if "crps" in peer:
+    if "crps" in peer and which == "methods":
         count, all_series = len(peer["series"]), record["series"] * len(record["columns"])
         which = f"{count} of {all_series} series"
         for label, suffix in ((AUTOARIMA, ""), (OURS, " of the sequence SDE on them")):
@@ -153,7 +156,7 @@ def aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
 def page(records: Mapping[str, Any], asked: Sequence[Mapping[str, str]], command: str, about: str) -> str:
     """forecast.md."""
     lines = ["# Forecasts on four tables", "", f"Written by `{command}`. {about}", ""]
-    lines += markdown([["what", "asked", "measured", "met"], *([*row.values()] for row in asked)])
+    lines += markdown([[*asked[0]], *([*row.values()] for row in asked)])
     for name, record in records.items():
         seconds, sizes = record["seconds"], record["parameters"]
         networks = "; ".join(f"{m}: {sizes[m]:,} parameters, {seconds[m]:.0f} s of training" for m in sizes)
@@ -168,7 +171,13 @@ def page(records: Mapping[str, Any], asked: Sequence[Mapping[str, str]], command
             "",
             f"Options of the sequence SDE: `{options(record['settings'])}`.",
             "",
+            "As fitted:",
+            "",
             *markdown(table_rows(record, name)),
+            "",
+            "With widths that follow what earlier forecasts missed:",
+            "",
+            *markdown(table_rows(record, name, "followed")),
         ]
         if "absent" in record["autoarima"]:
             lines += ["", record["autoarima"]["absent"]]

@@ -55,55 +55,56 @@ class Verdict:
         return name, distance[name]
 
 
-def verdict(record: Mapping[str, Any]) -> Verdict:
-    """Ratios and distances of one table, from its record."""
-    methods, peer = record["methods"], record["autoarima"]
+def verdict(record: Mapping[str, Any], which: str = "methods") -> Verdict:
+    """Ratios and distances of one table, from its record.
+
+    which: "methods", as fitted; "followed", with widths that follow what earlier forecasts missed. AutoARIMA is as
+           fitted in both: what is on file has no single windows.
+    """
+    methods, peer = record[which], record["autoarima"]
     crps = {name: np.array(methods[name]["crps"]["value"]) for name in METHODS}
     ratios = {name: _with_average(crps[OURS] / crps[name]) for name in METHODS if name != OURS}
     off = {name: _off([methods[name][f"coverage {level}"]["value"] for level in LEVELS]) for name in METHODS}
     if "crps" in peer:
-        ratios[AUTOARIMA] = _with_average(np.array(peer["crps of the sequence SDE on them"]) / np.array(peer["crps"]))
+        own = "crps of the sequence SDE on them" + ("" if which == "methods" else ", followed")
+        ratios[AUTOARIMA] = _with_average(np.array(peer[own]) / np.array(peer["crps"]))
         off[AUTOARIMA] = _off([peer[f"coverage {level}"] for level in LEVELS])
     return Verdict(record["title"], ratios, off)
 
 
-def lines(verdicts: list[Verdict]) -> list[dict[str, str]]:
-    """Asked beside measured."""
+def lines(records: list[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Asked beside measured: as fitted, and with widths that follow what earlier forecasts missed."""
+    kinds = {"as fitted": "methods", "widths that follow": "followed"}
+    measured = {kind: _measured([verdict(record, which) for record in records]) for kind, which in kinds.items()}
+    first = next(iter(measured.values()))
+    return [
+        {"what": what, "asked": asked} | {kind: _told(rows[i]) for kind, rows in measured.items()}
+        for i, (what, asked, _, _) in enumerate(first)
+    ]
+
+
+def _told(row: tuple[str, str, str, bool]) -> str:
+    return f"{row[2]}: {'yes' if row[3] else 'no'}"
+
+
+def _measured(verdicts: list[Verdict]) -> list[tuple[str, str, str, bool]]:
+    """What, asked, measured, met."""
     rows = []
     for one in verdicts:
         name, ratio = one.worst_ratio
-        rows.append({
-            "what": f"CRPS, {one.title}",
-            "asked": f"at most {WITHIN:g} times the best other",
-            "measured": f"{ratio:.3f} times that of {name}",
-            "met": _yes(one.among_best),
-        })  # fmt: skip
+        asked = f"at most {WITHIN:g} times the best other"
+        rows.append((f"CRPS, {one.title}", asked, f"{ratio:.3f} times that of {name}", one.among_best))
     count = sum(one.among_best for one in verdicts)
-    asked = f"{TABLES} of 4 tables"
-    rows.append(
-        {
-            "what": "CRPS, in all",
-            "asked": asked,
-            "measured": f"{count} of {len(verdicts)}",
-            "met": _yes(count >= TABLES),
-        }
-    )
+    rows.append(("CRPS, in all", f"{TABLES} of 4 tables", f"{count} of {len(verdicts)}", count >= TABLES))
     for one in verdicts:
-        worst = float(np.abs(one.off[OURS]).max())
-        rows.append({
-            "what": f"80 and 95 % coverage, {one.title}",
-            "asked": f"within {100 * POINTS:g} points at every horizon",
-            "measured": f"at most {100 * worst:.1f} points off",
-            "met": _yes(one.calibrated),
-        })  # fmt: skip
+        worst, asked = 100 * float(np.abs(one.off[OURS]).max()), f"within {100 * POINTS:g} points at every horizon"
+        what = f"80 and 95 % coverage, {one.title}"
+        rows.append((what, asked, f"at most {worst:.1f} points off", one.calibrated))
         name, least = one.best_calibrated
-        own = float(np.abs(one.off[OURS]).mean())
-        rows.append({
-            "what": f"calibration, {one.title}",
-            "asked": "the smallest mean distance from nominal",
-            "measured": f"{100 * own:.1f} points; {name} {100 * least:.1f}",
-            "met": _yes(name == OURS),
-        })  # fmt: skip
+        own = 100 * float(np.abs(one.off[OURS]).mean())
+        found = f"{own:.1f} points; {name} {100 * least:.1f}"
+        asked = "the smallest mean distance from nominal"
+        rows.append((f"calibration, {one.title}", asked, found, name == OURS))
     return rows
 
 
@@ -113,7 +114,3 @@ def _with_average(ratio: np.ndarray) -> np.ndarray:
 
 def _off(shares: list[list[float]]) -> np.ndarray:
     return np.array(shares) - np.array(LEVELS)[:, None] / 100
-
-
-def _yes(met: bool) -> str:
-    return "yes" if met else "no"

@@ -79,16 +79,17 @@ def _local(model: PhysicsSDE, panel: Panel, z: Array, most_blocks: int) -> _Loca
 
 def estimate(model: PhysicsSDE, panel: Panel, starts: Float[Array, "k p"], most_blocks: int) -> Estimate:
     """Fit z of `model` to a panel of at most `most_blocks` blocks; traced. The residual network stays as it is."""
+    local = jax.jit(lambda z: _local(model, panel, z, most_blocks))  # the search and the differences share one trace
 
     def search(start: Array) -> Minimum:
-        return minimise(lambda z: _local(model, panel, z, most_blocks)[:3], start)
+        return minimise(lambda z: local(z)[:3], start)
 
     found = lax.map(search, starts)
     number = jnp.argmin(jnp.where(jnp.isfinite(found.value), found.value, jnp.inf))
     best = jax.tree.map(lambda part: part[number], found)
     unit = _DIFFERENCE / jnp.sqrt(jnp.diagonal(best.hessian))
     moves = jnp.concatenate([jnp.diag(unit), -jnp.diag(unit), jnp.zeros((1, len(unit)))])
-    near = lax.map(lambda move: _local(model, panel, best.at + move, most_blocks), moves)
+    near = lax.map(lambda move: local(best.at + move), moves)
     up, down = jnp.split(near.gradient[:-1], 2)
     observed, scores = (up - down) / (2 * unit[:, None]), near.scores[-1]
     rows = jnp.zeros(most_blocks, int).at[panel.block.ravel()].add(panel.counted.any(-1).ravel())

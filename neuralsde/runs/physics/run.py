@@ -120,14 +120,21 @@ class PhysicsRun:
         n: int = 200,
         seed: int = 0,
         substeps: int | None = None,
+        calibrate: bool = False,
     ) -> pl.DataFrame:
         """What follows each series, from what the filter knows at its end; see `tasks.forecast.forecast`.
 
         The spread is that of the process and of missing readings, not of the parameters.
+        calibrate: as of `Run.forecast`, from the held-out rows, or the last rows of another table.
         """
+        table, unseen = self._data(data), None
+        if calibrate and self._other(table) is None:
+            unseen = np.concatenate(Split.of(table, self.rule).roles) == TEST
+        elif calibrate:
+            unseen = np.ones(table.n_rows, bool)
         return forecast(
-            self.fitted, self._data(data), horizon=horizon, times=times, levels=levels, n=n, seed=seed,
-            substeps=substeps,
+            self.fitted, table, horizon=horizon, times=times, levels=levels, n=n, seed=seed,
+            substeps=substeps, unseen=unseen,
         )  # fmt: skip
 
     def sample(self, y0: Any, ts: Any, *, n: int = 100, seed: int = 0, substeps: int | None = None) -> np.ndarray:

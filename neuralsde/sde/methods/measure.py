@@ -71,6 +71,7 @@ def _merged(motion: Motion, h: float, r: int) -> Motion:
     return jax.vmap(jax.vmap(lambda part: merge(part, jnp.full(r, h, part.W.dtype))))(parts)
 
 
+@eqx.filter_jit
 def _padded(paths: Paths, cells: int) -> Paths:
     def longer(x: Array) -> Array:
         return jnp.concatenate([x, jnp.broadcast_to(x[:, :1], (x.shape[0], cells - x.shape[1], *x.shape[2:]))], 1)
