@@ -47,13 +47,14 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Remembered:
 
 
 def test_forecast_passes_every_option(run: Remembered, capsys: pytest.CaptureFixture[str]):
-    tokens = "forecast r d.csv --horizon 36h --levels 50 97.5 --n 7 --seed 3 --future f.csv"
+    tokens = "forecast r d.csv --horizon 36h --levels 50 97.5 --n 7 --seed 3 --future f.csv --calibrate"
     assert cli.run(tokens.split()) == 0
     (name, (data,), options) = run.calls[0]
     assert name == "forecast"
     assert isinstance(data, Data)
     assert options == {
         "horizon": "36h", "times": None, "future": Path("f.csv"), "levels": (50.0, 97.5), "n": 7, "seed": 3,
+        "calibrate": True,
     }  # fmt: skip
     out, err = capsys.readouterr()
     assert_frame_equal(pl.read_csv(out.encode()), TABLE)
