@@ -10,7 +10,7 @@ oracle.py     laws whose score is known at every noise
 from neuralsde.noising.grids import Spacing, times
 from neuralsde.noising.guide import classifier_free, classifier_guided, dps, inpainting, pigdm
 from neuralsde.noising.oracle import Gaussian, Mixture, eight_gaussians
-from neuralsde.noising.predict import KINDS, Kind, Preconditioned, Predictor, convert, from_energy
+from neuralsde.noising.predict import KINDS, Kind, Preconditioned, Predictor, Spellings, convert, from_energy
 from neuralsde.noising.schedule import EDM, SCHEDULES, VE, VP, CondOT, Cosine, Schedule, SubVP
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "Predictor",
     "Schedule",
     "Spacing",
+    "Spellings",
     "SubVP",
     "classifier_free",
     "classifier_guided",

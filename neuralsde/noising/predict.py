@@ -12,6 +12,7 @@ optimal transport has no such guess of ε in it: it gives an ODE with the right 
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Callable
 from typing import Any, Literal, get_args
 
@@ -86,7 +87,35 @@ def _turn(schedule: Schedule, t: Any) -> Array:
     return schedule.alpha(t) * schedule.sigma_rate(t) - schedule.alpha_rate(t) * schedule.sigma(t)
 
 
-class Predictor(eqx.Module):
+class Spellings(abc.ABC):
+    """What can be asked for any of the kinds: a predictor, and every view of one."""
+
+    @abc.abstractmethod
+    def __call__(self, x: Any, t: Any, to: Kind) -> Array:
+        """The prediction at (x, t) as one of the kinds."""
+
+    def score(self, x: Any, t: Any) -> Array:
+        """∇log p_t(x)."""
+        return self(x, t, "score")
+
+    def noise(self, x: Any, t: Any) -> Array:
+        """E[ε | x_t = x]."""
+        return self(x, t, "noise")
+
+    def x0(self, x: Any, t: Any) -> Array:
+        """E[x_0 | x_t = x]."""
+        return self(x, t, "x0")
+
+    def velocity(self, x: Any, t: Any) -> Array:
+        """dx/dt of the probability flow: α' E[x_0 | x] + σ' E[ε | x]."""
+        return self(x, t, "velocity")
+
+    def v(self, x: Any, t: Any) -> Array:
+        """α E[ε | x] - σ E[x_0 | x]."""
+        return self(x, t, "v")
+
+
+class Predictor(eqx.Module, Spellings):
     """A network with the schedule it was trained under: what a sampler gets.
 
     net:         (x, t) -> value, in the shape of x.
@@ -115,26 +144,6 @@ class Predictor(eqx.Module):
                 "sampling.Euler() or sampling.Heun(); for a score train with independent pairs",
             )
         return convert(self.net(x, t), x, t, self.schedule, self.kind, to)
-
-    def score(self, x: Any, t: Any) -> Array:
-        """∇log p_t(x)."""
-        return self(x, t, "score")
-
-    def noise(self, x: Any, t: Any) -> Array:
-        """E[ε | x_t = x]."""
-        return self(x, t, "noise")
-
-    def x0(self, x: Any, t: Any) -> Array:
-        """E[x_0 | x_t = x]."""
-        return self(x, t, "x0")
-
-    def velocity(self, x: Any, t: Any) -> Array:
-        """dx/dt of the probability flow: α' E[x_0 | x] + σ' E[ε | x]."""
-        return self(x, t, "velocity")
-
-    def v(self, x: Any, t: Any) -> Array:
-        """α E[ε | x] - σ E[x_0 | x]."""
-        return self(x, t, "v")
 
 
 class EnergyScore(eqx.Module):

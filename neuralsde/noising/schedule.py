@@ -134,8 +134,8 @@ class _LinearBeta(eqx.Module):
         return -2 * log_alpha / (half + jnp.sqrt(half**2 - slope * log_alpha))
 
 
-class VP(Schedule):
-    """Variance preserving, α² + σ² = 1, with the linear noise rate β from `beta0` to `beta1` over [0, 1]: DDPM's."""
+class _OfBeta(Schedule):
+    """α from a noise rate over [0, 1], what VP and sub-VP share; abstract."""
 
     beta: _LinearBeta
 
@@ -153,11 +153,15 @@ class VP(Schedule):
     def alpha(self, t: Any) -> Array:
         return jnp.exp(self.beta.log_alpha(t))
 
-    def sigma(self, t: Any) -> Array:
-        return jnp.sqrt(-jnp.expm1(2 * self.beta.log_alpha(t)))
-
     def alpha_rate(self, t: Any) -> Array:
         return -0.5 * self.beta.rate(t) * self.alpha(t)
+
+
+class VP(_OfBeta):
+    """Variance preserving, α² + σ² = 1, with the linear noise rate β from `beta0` to `beta1` over [0, 1]: DDPM's."""
+
+    def sigma(self, t: Any) -> Array:
+        return jnp.sqrt(-jnp.expm1(2 * self.beta.log_alpha(t)))
 
     def sigma_rate(self, t: Any) -> Array:
         return 0.5 * self.beta.rate(t) * jnp.square(self.alpha(t)) / self.sigma(t)
@@ -172,30 +176,11 @@ class VP(Schedule):
         return self.beta.time_at(-0.5 * softplus(-jnp.asarray(log_snr)))
 
 
-class SubVP(Schedule):
+class SubVP(_OfBeta):
     """VP's α with the smaller noise σ = 1 - α²; better likelihoods (Song et al. 2021)."""
-
-    beta: _LinearBeta
-
-    def __init__(self, beta0: float = 0.1, beta1: float = 20.0) -> None:
-        self.beta = _LinearBeta(beta0, beta1)
-
-    @property
-    def t0(self) -> float:
-        return 1e-3
-
-    @property
-    def t1(self) -> float:
-        return 1.0
-
-    def alpha(self, t: Any) -> Array:
-        return jnp.exp(self.beta.log_alpha(t))
 
     def sigma(self, t: Any) -> Array:
         return -jnp.expm1(2 * self.beta.log_alpha(t))
-
-    def alpha_rate(self, t: Any) -> Array:
-        return -0.5 * self.beta.rate(t) * self.alpha(t)
 
     def sigma_rate(self, t: Any) -> Array:
         return self.beta.rate(t) * jnp.square(self.alpha(t))

@@ -18,7 +18,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int, Key
 
 from neuralsde.errors import InputError
-from neuralsde.noising import EDM, Kind, Predictor, Schedule, Spacing, times
+from neuralsde.noising import EDM, Kind, Predictor, Schedule, Spacing, Spellings, times
 from neuralsde.sde.brownian import normals
 
 
@@ -45,7 +45,7 @@ def normal(key: Any, cell: Cell, x: Array, j: int = 0) -> Array:
     return normals(key, cell.i, x.shape, x.dtype, first=j * x.size)
 
 
-class Counting:
+class Counting(Spellings):
     """A view of a predictor that counts the evaluations of the network while a step is traced.
 
     What happens inside a loop or a branch of the compiled program is not seen here: such a step calls `predictor`
@@ -67,18 +67,6 @@ class Counting:
     def __call__(self, x: Any, t: Any, to: Kind) -> Array:
         self.add(1)
         return self.predictor(x, t, to)
-
-    def score(self, x: Any, t: Any) -> Array:
-        return self(x, t, "score")
-
-    def noise(self, x: Any, t: Any) -> Array:
-        return self(x, t, "noise")
-
-    def x0(self, x: Any, t: Any) -> Array:
-        return self(x, t, "x0")
-
-    def velocity(self, x: Any, t: Any) -> Array:
-        return self(x, t, "velocity")
 
 
 class Sampler(eqx.Module):
