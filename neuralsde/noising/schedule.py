@@ -111,36 +111,16 @@ def _ordered(name: str, low: float, high: float, least: float = 0.0) -> None:
 # -- α of exponential form: variance preserving, and sub-VP ------------------------------------------------------------
 
 
-class _LinearBeta(eqx.Module):
-    """log α = -¼ t² (β₁ - β₀) - ½ t β₀, from a noise rate β(t) that grows linearly over [0, 1]."""
+class _LinearBeta(Schedule):
+    """log α = -¼ t² (β₁ - β₀) - ½ t β₀, from a noise rate β(t) that grows linearly over [0, 1]; abstract."""
 
-    beta0: float = eqx.field(static=True)
-    beta1: float = eqx.field(static=True)
+    beta0: float = eqx.field(static=True, default=0.1)
+    beta1: float = eqx.field(static=True, default=20.0)
 
     def __check_init__(self) -> None:
         _ordered("beta", self.beta0, self.beta1)
         if self.beta1 == 0:
             raise InputError("beta=(0, 0)", "no noise would ever come", "beta1 > 0")
-
-    def rate(self, t: Any) -> Array:
-        return jnp.asarray(self.beta0 + t * (self.beta1 - self.beta0))
-
-    def log_alpha(self, t: Any) -> Array:
-        return -0.25 * jnp.square(t) * (self.beta1 - self.beta0) - 0.5 * jnp.asarray(t) * self.beta0
-
-    def time_at(self, log_alpha: Any) -> Array:
-        # The positive root in the form without cancellation, which also serves β₀ = β₁.
-        half, slope = 0.5 * self.beta0, self.beta1 - self.beta0
-        return -2 * log_alpha / (half + jnp.sqrt(half**2 - slope * log_alpha))
-
-
-class _OfBeta(Schedule):
-    """α from a noise rate over [0, 1], what VP and sub-VP share; abstract."""
-
-    beta: _LinearBeta
-
-    def __init__(self, beta0: float = 0.1, beta1: float = 20.0) -> None:
-        self.beta = _LinearBeta(beta0, beta1)
 
     @property
     def t0(self) -> float:
@@ -150,49 +130,60 @@ class _OfBeta(Schedule):
     def t1(self) -> float:
         return 1.0
 
+    def beta(self, t: Any) -> Array:
+        return jnp.asarray(self.beta0 + t * (self.beta1 - self.beta0))
+
+    def log_alpha(self, t: Any) -> Array:
+        return -0.25 * jnp.square(t) * (self.beta1 - self.beta0) - 0.5 * jnp.asarray(t) * self.beta0
+
+    def time_of(self, log_alpha: Any) -> Array:
+        # The positive root in the form without cancellation, which also serves β₀ = β₁.
+        half, slope = 0.5 * self.beta0, self.beta1 - self.beta0
+        return -2 * log_alpha / (half + jnp.sqrt(half**2 - slope * log_alpha))
+
     def alpha(self, t: Any) -> Array:
-        return jnp.exp(self.beta.log_alpha(t))
+        return jnp.exp(self.log_alpha(t))
 
     def alpha_rate(self, t: Any) -> Array:
-        return -0.5 * self.beta.rate(t) * self.alpha(t)
+        return -0.5 * self.beta(t) * self.alpha(t)
 
 
-class VP(_OfBeta):
+class VP(_LinearBeta):
     """Variance preserving, α² + σ² = 1, with the linear noise rate β from `beta0` to `beta1` over [0, 1]: DDPM's."""
 
     def sigma(self, t: Any) -> Array:
-        return jnp.sqrt(-jnp.expm1(2 * self.beta.log_alpha(t)))
+        return jnp.sqrt(-jnp.expm1(2 * self.log_alpha(t)))
 
     def sigma_rate(self, t: Any) -> Array:
-        return 0.5 * self.beta.rate(t) * jnp.square(self.alpha(t)) / self.sigma(t)
+        return 0.5 * self.beta(t) * jnp.square(self.alpha(t)) / self.sigma(t)
 
     def squared_diffusion(self, t: Any) -> Array:
-        return self.beta.rate(t)
+        return self.beta(t)
 
     def log_snr(self, t: Any) -> Array:
-        return -jnp.log(jnp.expm1(-2 * self.beta.log_alpha(t)))
+        return -jnp.log(jnp.expm1(-2 * self.log_alpha(t)))
 
     def time_at(self, log_snr: Any) -> Array:
-        return self.beta.time_at(-0.5 * softplus(-jnp.asarray(log_snr)))
+        return self.time_of(-0.5 * softplus(-jnp.asarray(log_snr)))
 
 
-class SubVP(_OfBeta):
+class SubVP(_LinearBeta):
     """VP's α with the smaller noise σ = 1 - α²; better likelihoods (Song et al. 2021)."""
 
     def sigma(self, t: Any) -> Array:
-        return -jnp.expm1(2 * self.beta.log_alpha(t))
+        return -jnp.expm1(2 * self.log_alpha(t))
 
     def sigma_rate(self, t: Any) -> Array:
-        return self.beta.rate(t) * jnp.square(self.alpha(t))
+        return self.beta(t) * jnp.square(self.alpha(t))
 
     def squared_diffusion(self, t: Any) -> Array:
-        return -self.beta.rate(t) * jnp.expm1(4 * self.beta.log_alpha(t))
+        return -self.beta(t) * jnp.expm1(4 * self.log_alpha(t))
 
     def log_snr(self, t: Any) -> Array:
-        return -2 * jnp.log(2 * jnp.sinh(-self.beta.log_alpha(t)))
+        return -2 * jnp.log(2 * jnp.sinh(-self.log_alpha(t)))
 
     def time_at(self, log_snr: Any) -> Array:
-        return self.beta.time_at(-jnp.arcsinh(0.5 * jnp.exp(-0.5 * jnp.asarray(log_snr))))
+        return self.time_of(-jnp.arcsinh(0.5 * jnp.exp(-0.5 * jnp.asarray(log_snr))))
 
 
 class Cosine(Schedule):
