@@ -64,10 +64,14 @@ lock:
 clean:
 	rm -rf dist build site .pytest_cache .ruff_cache
 
-# Half an installation is never taken for a whole one: the stamp is written last.
+# Half an installation is never taken for a whole one: the stamp is written last. uv, pinned like all else, installs five
+# times as fast as pip; pip does the same where uv finds no way out (a mirror named in pip's own configuration).
 $(READY): requirements.lock pyproject.toml | .venv/bin/python
-	@echo "setting up .venv from requirements.lock; this is done once and takes a minute or two"
-	$(BIN)/python $(PIP) --require-hashes --requirement requirements.lock
+	@echo "setting up .venv from requirements.lock; this is done once and takes half a minute or two"
+	@sed -n '/^uv==/,/[^\\]$$/p' requirements.lock > .venv/uv.txt
+	$(BIN)/python $(PIP) --require-hashes --requirement .venv/uv.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --requirement requirements.lock || \
+		$(BIN)/python $(PIP) --require-hashes --requirement requirements.lock
 	$(BIN)/python $(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 

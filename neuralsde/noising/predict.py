@@ -139,7 +139,7 @@ class Predictor(eqx.Module, Spellings):
         if not self.independent and to != self.kind:
             raise InputError(
                 f"a {to} from this {self.kind}",
-                "it was learned on coupled pairs (minibatch optimal transport), so that only the ODE has a meaning",
+                "data and noise are coupled (minibatch transport, a flow by likelihood): only the ODE has a meaning",
                 "a deterministic sampler that follows the velocity",
                 "sampling.Euler() or sampling.Heun(); for a score train with independent pairs",
             )

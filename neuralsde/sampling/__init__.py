@@ -9,22 +9,21 @@ multistep.py    DPMSolverPP: DPM-Solver++ (2M) and, with eta=1, its SDE
 unipc.py        UniPC(1 | 2 | 3)
 edm.py          EDMHeun, with churn
 reverse.py      `reverse_process`, an ordinary `sde.SDE`; ReverseSDE(method): any method of `sde/` on it
-langevin.py     PredictorCorrector, AnnealedLangevin
+corrector.py    PredictorCorrector, AnnealedLangevin
 adaptive.py     AdaptiveODE, AdaptiveSDE: steps by their error
-mcmc.py         `hmc`, `mala`, `langevin` on a density known up to a factor
 moments.py      `gaussian_moments`: mean and covariance of what a sampler makes of a Gaussian, exactly
 registry.py     SAMPLERS by name
 likelihood/     how probable data are: by the flow, by a bound, by annealing; a map of its own
 """
 
+from neuralsde.models.mcmc import Chain, hmc, langevin, mala
 from neuralsde.sampling.adaptive import AdaptiveODE, AdaptiveSDE
 from neuralsde.sampling.ancestral import DDIM, DDPM
+from neuralsde.sampling.corrector import AnnealedLangevin, PredictorCorrector
 from neuralsde.sampling.dpm import DPMSolver, DPMSolverPP2S
 from neuralsde.sampling.draw import draw
 from neuralsde.sampling.edm import EDMHeun
-from neuralsde.sampling.langevin import AnnealedLangevin, PredictorCorrector
 from neuralsde.sampling.loop import Cell, Counting, Sampler, Samples, sample
-from neuralsde.sampling.mcmc import Chain, hmc, langevin, mala
 from neuralsde.sampling.moments import gaussian_moments
 from neuralsde.sampling.multistep import DPMSolverPP
 from neuralsde.sampling.ode import RK4, Euler, Heun

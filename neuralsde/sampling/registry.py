@@ -8,9 +8,9 @@ from neuralsde import sde
 from neuralsde.errors import InputError, closest
 from neuralsde.sampling.adaptive import AdaptiveODE, AdaptiveSDE
 from neuralsde.sampling.ancestral import DDIM, DDPM
+from neuralsde.sampling.corrector import AnnealedLangevin, PredictorCorrector
 from neuralsde.sampling.dpm import DPMSolver, DPMSolverPP2S
 from neuralsde.sampling.edm import EDMHeun
-from neuralsde.sampling.langevin import AnnealedLangevin, PredictorCorrector
 from neuralsde.sampling.loop import Sampler
 from neuralsde.sampling.multistep import DPMSolverPP
 from neuralsde.sampling.ode import RK4, Euler, Heun

@@ -24,6 +24,7 @@ from neuralsde.experiments.branching.fork import (
     table,
 )
 from neuralsde.experiments.branching.page import SAID, page
+from neuralsde.noising import VP
 
 
 def mixed(up: int, down: int, density: int = 1) -> np.ndarray:
@@ -158,13 +159,12 @@ def test_a_single_possible_move_is_generated_exactly(kind: generative.Kind, x64:
     def predict(z: jnp.ndarray, t: jnp.ndarray) -> jnp.ndarray:
         if kind == "rectified flow":
             return (z - move) / t
-        alpha, sigma = generative.level(t)
-        return (z - alpha * move) / sigma
+        return (z - VP().alpha(t) * move) / VP().sigma(t)
 
     eps, share = jnp.array([1.0, 0.5]), jnp.asarray(0.4)
     assert float(generative.squared_error(kind, predict, move, share, eps)) == pytest.approx(0, abs=1e-20)
     found = generative.generated(kind, predict, eps, 7)
-    _, left = generative.level(jnp.asarray(generative.LAST_LEVEL)) if kind == "DDIM" else (1.0, jnp.zeros(()))
+    left = VP().sigma(generative.METHODS[kind].last) if kind == "DDIM" else 0.0
     np.testing.assert_allclose(found, move, atol=2 * float(left) + 1e-12)
 
 
@@ -175,7 +175,7 @@ def test_a_normal_move_of_twice_the_size_is_twice_the_draw(kind: generative.Kind
     def predict(z: jnp.ndarray, t: jnp.ndarray) -> jnp.ndarray:
         if kind == "rectified flow":
             return (t - 4 * (1 - t)) / (t**2 + 4 * (1 - t) ** 2) * z
-        alpha, sigma = generative.level(t)
+        alpha, sigma = VP().alpha(t), VP().sigma(t)
         return sigma / (4 * alpha**2 + sigma**2) * z
 
     errors = [abs(float(generative.generated(kind, predict, jnp.ones(1), n)[0]) - 2) for n in (200, 400)]

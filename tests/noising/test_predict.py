@@ -145,7 +145,7 @@ def test_names_that_do_not_exist_are_taught_too() -> None:
 @pytest.mark.parametrize(
     ("ask", "said"),
     [
-        (lambda p: Predictor(p.net, "velocity", CondOT(), False).score(jnp.ones(2), 0.5), "coupled pairs"),
+        (lambda p: Predictor(p.net, "velocity", CondOT(), False).score(jnp.ones(2), 0.5), "only the ODE"),
         (lambda p: Mixture([1.0], [1.0, 2.0], [1.0]), "means (k, d)"),
         (lambda p: Gaussian([1.0], [[1.0, 0.0]]), "cov (d, d)"),
     ],

@@ -4,18 +4,18 @@ A move u = x_{k+1} - x_k, standardised by column, is generated from a normal dra
 level t from 0 (data) to 1, m(z, t, x_k) the network and N steps from 1 down:
 
     DDIM            z_t = α u + σ ε,      m ≈ ε,      z_s = α_s (z_t - σ_t m) / α_t + σ_s m        (Song et al. 2021)
-                    log α = -¼ t² (β₁ - β₀) - ½ t β₀,  α² + σ² = 1,  β₀ = .1, β₁ = 20
     rectified flow  z_t = (1 - t) u + t ε, m ≈ ε - u, z_s = z_t - (t - s) m                        (Liu et al. 2023)
 
-Both are trained by squared error and sampled deterministically given ε. The paper does not say how its baselines are
-conditioned on the point before; here the network reads it beside z and t. All seeds are one program.
+DDIM's α and σ are those of `noising.VP`. Both are trained by squared error and sampled deterministically given ε. The
+paper does not say how its baselines are conditioned on the point before; here the network reads it beside z and t. All
+seeds are one program.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import equinox as eqx
 import jax
@@ -26,13 +26,28 @@ from jax import lax
 from jaxtyping import Array, Float, Key
 
 from neuralsde.nets import MLP
+from neuralsde.noising import VP, CondOT, Predictor, Schedule
+from neuralsde.noising import Kind as Meaning
+from neuralsde.sampling import DDIM, Euler, Sampler, sample
 
 Kind = Literal["DDIM", "rectified flow"]
 KINDS: tuple[Kind, ...] = ("DDIM", "rectified flow")
-FIRST_LEVEL, LAST_LEVEL = 1.0, 1e-3
-"""Noise levels between which DDIM goes; below the last one its data are what it predicts."""
-_BETA = (0.1, 20.0)
 _WAVES = 3
+
+
+class Method(NamedTuple):
+    """The noise, what the network's value means, the sampler, and the level below which the data are predicted."""
+
+    schedule: Schedule
+    meaning: Meaning
+    sampler: Sampler
+    last: float
+
+
+METHODS: dict[Kind, Method] = {
+    "DDIM": Method(VP(), "noise", DDIM(), 1e-3),
+    "rectified flow": Method(CondOT(), "velocity", Euler(), 0.0),
+}
 
 
 class NextPoint(eqx.Module):
@@ -59,12 +74,6 @@ class Training:
     width: int
     depth: int
     noise: float = 0.0
-
-
-def level(t: Array) -> tuple[Array, Array]:
-    """α and σ of DDIM's process at level t."""
-    log_alpha = -0.25 * t**2 * (_BETA[1] - _BETA[0]) - 0.5 * t * _BETA[0]
-    return jnp.exp(log_alpha), jnp.sqrt(-jnp.expm1(2 * log_alpha))
 
 
 def fitted(kind: Kind, lines: np.ndarray, training: Training, *, seed: int, seeds: int) -> NextPoint:
@@ -128,26 +137,17 @@ Predict = Callable[[Array, Array], Array]
 
 def squared_error(kind: Kind, predict: Predict, u: Array, share: Array, eps: Array) -> Float[Array, ""]:
     """Of the prediction for the move u with the noise eps, at a level the given share of the way up."""
-    if kind == "DDIM":
-        t = LAST_LEVEL + (FIRST_LEVEL - LAST_LEVEL) * share
-        alpha, sigma = level(t)
-        return jnp.square(predict(alpha * u + sigma * eps, t) - eps).mean()
-    return jnp.square(predict((1 - share) * u + share * eps, share) - (eps - u)).mean()
+    schedule, meaning, _, last = METHODS[kind]
+    t = last + (1 - last) * share
+    z = schedule.alpha(t) * u + schedule.sigma(t) * eps
+    wanted = eps if meaning == "noise" else schedule.alpha_rate(t) * u + schedule.sigma_rate(t) * eps
+    return jnp.square(predict(z, t) - wanted).mean()
 
 
 def generated(kind: Kind, predict: Predict, z: Float[Array, " d"], steps: int) -> Float[Array, " d"]:
     """The standardised move that the normal draw z becomes in so many steps."""
-    grid = jnp.linspace(FIRST_LEVEL, LAST_LEVEL if kind == "DDIM" else 0.0, steps + 1)
-
-    def step(i: Array, z: Array) -> Array:
-        t, s = grid[i], grid[i + 1]
-        m = predict(z, t)
-        if kind == "rectified flow":
-            return z - (t - s) * m
-        (alpha, sigma), (alpha_s, sigma_s) = level(t), level(s)
-        return alpha_s * (z - sigma * m) / alpha + sigma_s * m
-
-    return lax.fori_loop(0, steps, step, z)
+    schedule, meaning, sampler, last = METHODS[kind]
+    return sample(Predictor(predict, meaning, schedule), z, jnp.linspace(1.0, last, steps + 1), sampler=sampler).x
 
 
 def paths(models: NextPoint, points: int, *, n: int, steps: int, seed: int) -> np.ndarray:

@@ -107,8 +107,7 @@ def _leaves(config: Any) -> list[tuple[str, Any]]:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Schedule):
-        source = getattr(value, "beta", value)
-        return {"name": schedule_name(value)} | {f.name: getattr(source, f.name) for f in dataclasses.fields(source)}
+        return {"name": schedule_name(value)} | {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
     return plain(value) if dataclasses.is_dataclass(value) else value
 
 

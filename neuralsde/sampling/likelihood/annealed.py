@@ -20,7 +20,7 @@ from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float, Key
 
 from neuralsde.errors import InputError
-from neuralsde.sampling.mcmc import hmc
+from neuralsde.models.mcmc import hmc
 
 
 class Normaliser(eqx.Module):
