@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from neuralsde.cli.common import (
+    Calibrate,
     Draws,
     HeldOutTable,
     Horizon,
@@ -31,11 +32,13 @@ def backtest(
     levels: Levels = (80, 95),
     n: Draws = 200,
     seed: Seed = 0,
+    calibrate: Calibrate = False,
     out: Out = None,
 ) -> None:
     """Score forecasts from a rolling origin, with 95 % intervals on the scores."""
     check_out(out)
     fitted = load(run)
     table = None if data is None else read_like(fitted, data)
-    scores = fitted.backtest(table, horizon=horizon_of(horizon), stride=stride, levels=levels, n=n, seed=seed)
+    ahead = horizon_of(horizon)
+    scores = fitted.backtest(table, horizon=ahead, stride=stride, levels=levels, n=n, seed=seed, calibrate=calibrate)
     tell_scores(scores, out)

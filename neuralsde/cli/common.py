@@ -38,6 +38,9 @@ Table = Annotated[Path, Parameter(help="CSV, Parquet or NPZ with the columns tha
 Levels = Annotated[tuple[float, ...], Many, Parameter(help="Central intervals, in percent.", show_default=spaced)]
 Draws = Annotated[int, Parameter(help="Number of sampled paths.")]
 Seed = Annotated[int, Parameter(help="Seed of the random numbers.")]
+Calibrate = Annotated[
+    bool, Flag, Parameter(help="Make bands as wide as recent forecasts should have been.", show_default=False)
+]
 HeldOutTable = Annotated[Path | None, Parameter(help="A table to score; without it what `fit` held out.")]
 Out = Annotated[Path | None, Parameter(help="A .csv or .parquet file; without it CSV on standard output.")]
 Future = Annotated[Path | None, Parameter(help="Table of the known covariates after the end of DATA.")]

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from cyclopts import Parameter
-
 from neuralsde.cli.common import (
+    Calibrate,
     Draws,
-    Flag,
     Future,
     Horizon,
     Levels,
@@ -36,9 +32,7 @@ def forecast(
     levels: Levels = (80, 95),
     n: Draws = 200,
     seed: Seed = 0,
-    calibrate: Annotated[
-        bool, Flag, Parameter(help="Make bands as wide as recent forecasts should have been.", show_default=False)
-    ] = False,
+    calibrate: Calibrate = False,
     out: Out = None,
 ) -> None:
     """Forecast what follows each series of DATA, with intervals.

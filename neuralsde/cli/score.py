@@ -7,6 +7,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from neuralsde.cli.common import (
+    Calibrate,
     HeldOutTable,
     Levels,
     Out,
@@ -31,6 +32,7 @@ def score(
     label: Annotated[str | None, option("CLASS", "For points: under the law of this class.")] = None,
     n: Annotated[int | None, Parameter(help="Sampled paths, 200 by default; of points how many are scored.")] = None,
     seed: Seed = 0,
+    calibrate: Calibrate = False,
     out: Out = None,
 ) -> None:
     """Score held-out data: likelihood, CRPS, energy score, coverage.
@@ -42,9 +44,9 @@ def score(
     check_out(out)
     fitted = load(run, points=True)
     if is_of_points(fitted):
-        refuse({"leads": leads}, f"{run} is a run of independent points", "no such option")
+        refuse({"leads": leads, "calibrate": calibrate}, f"{run} is a run of independent points", "no such option")
         return score_points(fitted, data, n=n, label=label, seed=seed, out=out)
     refuse({"label": label}, f"{run} is a run of sequences", "a run fitted with --labels")
     table = None if data is None else read_like(fitted, data)
     draws = 200 if n is None else n
-    tell_scores(fitted.score(table, leads=leads or None, levels=levels, n=draws, seed=seed), out)
+    tell_scores(fitted.score(table, leads=leads or None, levels=levels, n=draws, seed=seed, calibrate=calibrate), out)

@@ -136,11 +136,16 @@ class Run:
         n: int = 200,
         seed: int = 0,
         stride: int | None = None,
+        calibrate: bool = False,
     ) -> Scores:
-        """Held-out scores beside three baselines: of what `fit` held out, or of all of another table."""
+        """Held-out scores beside three baselines: of what `fit` held out, or of all of another table.
+
+        calibrate: of `forecast(calibrate=True)`, as if each origin were the present.
+        """
         return score(
             self.fitted, self._fitted_data(), self.plan.rule, self._other(data), leads=leads, levels=levels, n=n,
             seed=seed, stride=stride,
+            unseen=self._unseen(data) if calibrate else None,
         )  # fmt: skip
 
     def backtest(
@@ -152,11 +157,13 @@ class Run:
         levels: Sequence[float] = (80, 95),
         n: int = 200,
         seed: int = 0,
+        calibrate: bool = False,
     ) -> Scores:
         """Scores of every lead up to the horizon, from a rolling origin."""
         return backtest(
             self.fitted, self._fitted_data(), self.plan.rule, self._other(data), horizon=horizon, stride=stride,
             levels=levels, n=n, seed=seed,
+            unseen=self._unseen(data) if calibrate else None,
         )  # fmt: skip
 
     def diagnose(self, data: Trajectories | None = None, *, part: str = "held-out", seed: int = 0) -> Diagnostics:
@@ -183,11 +190,12 @@ class Run:
     def _data(self, data: Trajectories | None) -> Trajectories:
         return self._fitted_data() if data is None else data
 
-    def _unseen(self, data: Trajectories) -> np.ndarray:
+    def _unseen(self, data: Trajectories | None) -> np.ndarray:
         """The rows (R,) of a table that the run was not fitted on: all of them, of another table than the fitted."""
-        if self._other(data) is not None:
-            return np.ones(data.n_rows, bool)
-        return np.concatenate(Split.of(data, self.plan.rule).roles) != TRAIN
+        other = self._other(data)
+        if other is not None:
+            return np.ones(other.n_rows, bool)
+        return np.concatenate(Split.of(self._fitted_data(), self.plan.rule).roles) != TRAIN
 
     def _other(self, data: Trajectories | None) -> Trajectories | None:
         """A table that is not the fitted one; None for the fitted one, whose held-out part is meant."""

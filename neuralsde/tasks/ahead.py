@@ -35,6 +35,13 @@ class Ahead:
     mean: np.ndarray
     sd: np.ndarray
 
+    def widened(self, factors: np.ndarray) -> Ahead:
+        """With the spread around the median of each origin, target and column multiplied by factors (n, q, d)."""
+        factors = factors[:, None]
+        median = np.median(self.states, axis=1, keepdims=True)
+        states, mean = (median + factors * (part - median) for part in (self.states, self.mean))
+        return Ahead(states, mean, factors * self.sd)
+
 
 @dataclass(frozen=True)
 class Grid:

@@ -28,6 +28,7 @@ from neuralsde.tasks.ahead import Ahead, paths_ahead
 from neuralsde.tasks.fitted import Fitted
 from neuralsde.tasks.forecast import checked_levels, require_paths, steps_of
 from neuralsde.tasks.table import scores_table, scores_text
+from neuralsde.tasks.widths import followed
 from neuralsde.tasks.windows import Windows, carried, find_windows, pairs
 
 MODEL = "neural SDE"
@@ -66,11 +67,15 @@ def score(
     n: int = 200,
     seed: int = 0,
     stride: int | None = None,
+    unseen: np.ndarray | None = None,
 ) -> Scores:
     """Scores of the rows that `rule` holds out of `data`, or of all rows of `other`.
 
     leads: whole numbers of typical gaps; 1, 6 and 24 by default, as far as the held-out stretches reach.
     stride: typical gaps between origins; by default as many as give about 400 origins in all.
+    unseen: the rows (R,) of the scored table that the model was not fitted on: paths are made as wide as earlier
+            forecasts from these should have been (`tasks.widths`), as if each origin were the present. Without it they
+            are as fitted.
     """
     percents = checked_levels(levels)
     require_paths(n)
@@ -83,6 +88,8 @@ def score(
     if not reached:
         raise InputError(f"leads {wanted}", f"no held-out stretch is that long ({where})", "shorter leads", "leads=[1]")
     ahead = paths_ahead(fitted, rows, windows.origin, carried(windows.lead), [[s] for s in held], n=n, seed=seed)
+    if unseen is not None:
+        ahead = ahead.widened(followed(fitted, held, unseen, windows, seed=seed))
     evaluation = _Evaluation(fitted, rows, windows, ahead, _training(fitted, split), percents, n, seed)
     parts = [evaluation.at(j, wanted[j]) for j in reached]
     return Scores(
@@ -90,7 +97,8 @@ def score(
         coverage=tuple(row for part in parts for row in part.coverage),
         pit=tuple(row for part in parts for row in part.pit),
         columns=fitted.encoder.columns,
-        about=f"{len(windows.origin)} origins in {where}; {n} paths each",
+        about=f"{len(windows.origin)} origins in {where}; {n} paths each"
+        + ("" if unseen is None else ", widths that follow"),
         leads=tuple(wanted[j] for j in reached),
     )
 
@@ -106,11 +114,11 @@ def backtest(
     levels: Sequence[float] = (80, 95),
     n: int = 200,
     seed: int = 0,
+    unseen: np.ndarray | None = None,
 ) -> Scores:
     """`score` at every lead from one step to the horizon, from origins `stride` steps apart."""
-    steps = steps_of(fitted, data.clock, horizon)
-    leads = range(1, steps + 1)
-    return score(fitted, data, rule, other, leads=leads, levels=levels, n=n, seed=seed, stride=stride)
+    leads = range(1, steps_of(fitted, data.clock, horizon) + 1)
+    return score(fitted, data, rule, other, leads=leads, levels=levels, n=n, seed=seed, stride=stride, unseen=unseen)
 
 
 @dataclass(frozen=True)

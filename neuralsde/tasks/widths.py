@@ -14,6 +14,8 @@ All of it in model units, so that no path leaves the support.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from neuralsde.data import Trajectories
@@ -21,7 +23,7 @@ from neuralsde.errors import InputError
 from neuralsde.evaluate.scores import quantiles
 from neuralsde.tasks.ahead import paths_ahead
 from neuralsde.tasks.fitted import Fitted
-from neuralsde.tasks.windows import carried, find_windows
+from neuralsde.tasks.windows import Windows, carried, find_windows
 
 LEVELS = (80, 95)
 TAILS = (0.025, 0.1, 0.5, 0.9, 0.975)
@@ -32,7 +34,7 @@ FEWEST = 30
 """Earlier forecasts below which a factor would be made of chance."""
 WIDEST = 4.0
 """A factor lies between its inverse and this."""
-_ORIGINS, _PATHS, _SOME_LEADS, _HALF_LIVES = 300, 100, 6, 5.0
+_ORIGINS, _MOST_ORIGINS, _PATHS, _SOME_LEADS, _HALF_LIVES = 300, 2_000, 100, 6, 5.0
 _TINY = 1e-12
 
 
@@ -76,6 +78,58 @@ def _quantile(values: np.ndarray, weight: np.ndarray, p: float) -> float:
     return float(values[seen][order][np.searchsorted(total, p * total[-1]).clip(max=len(order) - 1)])
 
 
+@dataclass(frozen=True)
+class Earlier:
+    """Earlier forecasts and what came: `misses` z (levels, n, k, d) at the leads (k,), and when the truth was `known`.
+
+    leads in typical gaps; known (n, k) on the clock that `factors` is asked by, in typical gaps; NaN without a truth.
+    """
+
+    leads: np.ndarray
+    misses: np.ndarray
+    known: np.ndarray
+
+    @classmethod
+    def of(
+        cls, fitted: Fitted, data: Trajectories, marked: np.ndarray, time: np.ndarray, reach: float, stride: float,
+        *, seed: int,
+    ) -> Earlier:  # fmt: skip
+        """Forecasts that start and end among the marked rows (R,), `stride` gaps apart, at some leads up to `reach`.
+
+        time: (R,) the clock. Raises InputError where there are too few.
+        """
+        rows, values = fitted.encoder.encode(data), np.concatenate([s.values for s in data])
+        leads = _some_leads(reach)
+        windows = find_windows(rows, marked, tuple(leads.tolist()), stride)
+        there = windows.target >= 0
+        if there[:, 0].sum() < FEWEST:
+            raise InputError(
+                f"{there[:, 0].sum()} forecasts among the rows that the run was not fitted on",
+                "too few to say how wide they should have been",
+                f"at least {FEWEST}",
+                "the same without calibrate",
+            )
+        ahead = paths_ahead(
+            fitted, rows, windows.origin, carried(windows.lead), [[s] for s in data], n=_PATHS, seed=seed
+        )
+        z = np.full((len(LEVELS), *there.shape, len(fitted.encoder.columns)), np.nan)
+        for j in range(len(leads)):
+            ends = quantiles(np.moveaxis(ahead.states[there[:, j], :, j], 1, 0), TAILS)
+            around = fitted.encoder.interval(values[windows.target[there[:, j], j]])
+            z[:, there[:, j], j] = misses(ends, *around, seed=seed)
+        return cls(leads, z, np.where(there, time[np.maximum(windows.target, 0)], np.nan))
+
+    def factors(self, now: np.ndarray) -> np.ndarray:
+        """At times now (m,) the factor (m, k, d) of each lead; only what had come by then counts."""
+        found = np.ones((len(now), *self.misses.shape[2:]))
+        for i, j in np.ndindex(len(now), len(self.leads)):
+            seen = self.known[:, j] <= now[i]
+            if seen.any():
+                age = now[i] - self.known[seen, j]
+                found[i, j] = factor(self.misses[:, seen, j], age, float(self.leads[j]))
+        return found
+
+
 def recent(
     fitted: Fitted, data: Trajectories, unseen: np.ndarray, reach: float, *, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -86,28 +140,36 @@ def recent(
 
     Raises InputError where that gives too few forecasts.
     """
-    rows, values = fitted.encoder.encode(data), np.concatenate([s.values for s in data])
-    leads = np.unique(np.round(np.geomspace(1, max(reach, 1.0), _SOME_LEADS))).astype(np.int64)
+    rows = fitted.encoder.encode(data)
     left = rows.time[rows.start[1:] - 1][rows.series] - rows.time
-    marked = unseen & (left <= _HALF_LIVES * max(HALF_LIFE, LEADS * float(leads[-1])))
-    stride = max(1.0, float(marked.sum() // _ORIGINS))
-    windows = find_windows(rows, marked, tuple(leads.tolist()), stride)
-    there = windows.target >= 0
-    if there[:, 0].sum() < FEWEST:
-        raise InputError(
-            f"{there[:, 0].sum()} forecasts among the rows that the run was not fitted on",
-            "too few to say how wide they should have been",
-            f"at least {FEWEST}",
-            "a forecast without calibrate",
-        )
-    ahead = paths_ahead(fitted, rows, windows.origin, carried(windows.lead), [[s] for s in data], n=_PATHS, seed=seed)
-    found = np.ones((len(leads), len(fitted.encoder.columns)))
-    for j, lead in enumerate(leads):
-        target = windows.target[there[:, j], j]
-        ends = quantiles(np.moveaxis(ahead.states[there[:, j], :, j], 1, 0), TAILS)
-        z = misses(ends, *fitted.encoder.interval(values[target]), seed=seed)
-        found[j] = factor(z, left[target], float(lead))
-    return leads, found
+    marked = unseen & (left <= _memory(reach))
+    earlier = Earlier.of(fitted, data, marked, -left, reach, max(1.0, float(marked.sum() // _ORIGINS)), seed=seed)
+    return earlier.leads, earlier.factors(np.zeros(1))[0]
+
+
+def followed(fitted: Fitted, data: Trajectories, unseen: np.ndarray, windows: Windows, *, seed: int = 0) -> np.ndarray:
+    """The factor (m, q, d) of every origin and lead of `windows`, as if each origin were the present.
+
+    unseen: as of `recent`. The clock is that of the table: what one series has seen counts for the others from then on.
+    """
+    rows = fitted.encoder.encode(data)
+    time = rows.origin[rows.series] / fitted.encoder.tau + rows.time
+    reach, span = float(np.nanmax(windows.lead)), float(np.ptp(time[unseen])) if unseen.any() else 0.0
+    dense = unseen.sum() * min(1.0, _memory(reach) / max(span, 1.0)) / _ORIGINS
+    stride = max(1.0, dense // 1, float(unseen.sum() // _MOST_ORIGINS))
+    earlier = Earlier.of(fitted, data, unseen, time, reach, stride, seed=seed)
+    now, place = np.unique(time[windows.origin], return_inverse=True)
+    factors, lead = earlier.factors(now)[place], carried(windows.lead)
+    return np.stack([between(earlier.leads, one, at) for one, at in zip(factors, lead, strict=True)])
+
+
+def _some_leads(reach: float) -> np.ndarray:
+    return np.unique(np.round(np.geomspace(1, max(reach, 1.0), _SOME_LEADS))).astype(np.int64)
+
+
+def _memory(reach: float) -> float:
+    """Typical gaps after which an earlier forecast hardly counts."""
+    return _HALF_LIVES * max(HALF_LIFE, LEADS * float(_some_leads(reach)[-1]))
 
 
 def widened(states: np.ndarray, factors: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ from neuralsde.data import from_arrays
 from neuralsde.errors import InputError
 from neuralsde.runs import Run
 from neuralsde.tasks import widths
+from neuralsde.tasks.score import MODEL
 
 NORMAL = ndtri(np.array(widths.TAILS))
 
@@ -106,6 +107,35 @@ def test_the_fitted_table_is_calibrated_on_what_was_held_out(run: Run) -> None:
     assert plain.select("id", "time", "variable").equals(calibrated.select("id", "time", "variable"))
     ratio = calibrated.select(pl.col("sd") / plain["sd"]).to_series().to_numpy()
     assert 0.7 < ratio.mean() < 1.4
+
+
+def test_only_what_had_come_by_then_counts() -> None:
+    """Misses twice as far from time 500 on: forecasts before know nothing of it."""
+    known = np.arange(1_000.0)
+    y = np.random.default_rng(0).standard_normal((1_000, 60)) * np.where(known < 500, 1.0, 2.0)[:, None]
+    z = widths.misses(ends(np.zeros_like(y), 1.0), y, y)
+    earlier = widths.Earlier(np.array([1]), z[:, :, None], known[:, None])
+    found = earlier.factors(np.array([10.0, 499.0, 900.0]))[:, 0].mean(1)
+    np.testing.assert_allclose(found, [1.0, 1.0, 2.0], rtol=0.06)
+    np.testing.assert_array_equal(earlier.factors(np.array([10.0])), np.ones((1, 1, 60)))  # eleven are too few
+
+
+def test_a_backtest_is_calibrated_origin_by_origin(run: Run) -> None:
+    """A table three times as large as the fitted one: bands cover what they say, CRPS and likelihood get better."""
+    table = tiny.ou_table(rows=900, seed=5)
+    other = from_arrays([s.times for s in table], [3 * s.values for s in table], columns=table.columns)
+    plain, wide = (run.score(other, leads=[1], n=60, stride=8, calibrate=each) for each in (False, True))
+    covered = [np.mean([float(row.value) for row in scores.coverage if row.level == 80]) for scores in (plain, wide)]
+    assert covered[0] < 0.5
+    assert 0.72 < covered[1] < 0.9
+    for metric in ("crps", "nll"):
+        before, after = (
+            np.mean([float(s.value) for s in scores.scores if (s.metric, s.method) == (metric, MODEL)])
+            for scores in (plain, wide)
+        )
+        assert after < before, metric
+    assert "widths that follow" in wide.about
+    assert "widths" not in plain.about
 
 
 def test_too_few_earlier_forecasts_are_said(run: Run) -> None:

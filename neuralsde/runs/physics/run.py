@@ -127,14 +127,9 @@ class PhysicsRun:
         The spread is that of the process and of missing readings, not of the parameters.
         calibrate: as of `Run.forecast`, from the held-out rows, or the last rows of another table.
         """
-        table, unseen = self._data(data), None
-        if calibrate and self._other(table) is None:
-            unseen = np.concatenate(Split.of(table, self.rule).roles) == TEST
-        elif calibrate:
-            unseen = np.ones(table.n_rows, bool)
         return forecast(
-            self.fitted, table, horizon=horizon, times=times, levels=levels, n=n, seed=seed,
-            substeps=substeps, unseen=unseen,
+            self.fitted, self._data(data), horizon=horizon, times=times, levels=levels, n=n, seed=seed,
+            substeps=substeps, unseen=self._unseen(data) if calibrate else None,
         )  # fmt: skip
 
     def sample(self, y0: Any, ts: Any, *, n: int = 100, seed: int = 0, substeps: int | None = None) -> np.ndarray:
@@ -163,11 +158,13 @@ class PhysicsRun:
         n: int = 200,
         seed: int = 0,
         stride: int | None = None,
+        calibrate: bool = False,
     ) -> Scores:
         """Held-out scores beside three baselines, as `Run.score`; one step ahead the density is the filter's."""
         return score(
             self.fitted, self._data(None), self.rule, self._other(data), leads=leads, levels=levels, n=n, seed=seed,
             stride=stride,
+            unseen=self._unseen(data) if calibrate else None,
         )  # fmt: skip
 
     def backtest(
@@ -179,11 +176,13 @@ class PhysicsRun:
         levels: Sequence[float] = (80, 95),
         n: int = 200,
         seed: int = 0,
+        calibrate: bool = False,
     ) -> Scores:
         """Scores of every lead up to the horizon, from a rolling origin."""
         return backtest(
             self.fitted, self._data(None), self.rule, self._other(data), horizon=horizon, stride=stride, levels=levels,
             n=n, seed=seed,
+            unseen=self._unseen(data) if calibrate else None,
         )  # fmt: skip
 
     def likelihood(self, data: Trajectories | None = None) -> tuple[float, int]:
@@ -203,6 +202,13 @@ class PhysicsRun:
         return float((density + slope)[counted].sum()), int(counted.sum())
 
     # -- data --------------------------------------------------------------------------------------------------------
+
+    def _unseen(self, data: Trajectories | None) -> np.ndarray:
+        """The rows (R,) of a table that the run was not fitted on: all of them, of another table than the fitted."""
+        other = self._other(data)
+        if other is not None:
+            return np.ones(other.n_rows, bool)
+        return np.concatenate(Split.of(self._data(None), self.rule).roles) == TEST
 
     def _data(self, data: Trajectories | None) -> Trajectories:
         """The table given, or the one of the fit: at hand, or read again from where it came from."""
