@@ -106,7 +106,7 @@ def main(
     """Print the three tables; the picture goes to `folder`. Returns the errors of the first."""
     start, key = jax.random.split(jax.random.key(0))
     x = DATA.at(SCHEDULE, SCHEDULE.t1).sample(n, key=start)
-    entropy = cross_entropy(END.sample(400_000, key=key))
+    entropy = cross_entropy(END.sample(20 * n, key=key))
 
     def excess(predictor: noising.Predictor, sampler: sampling.Sampler, steps: int, spacing: noising.Spacing) -> float:
         found = sampling.draw(predictor, (2,), n, sampler=sampler, key=key, steps=steps, spacing=spacing, x=x)

@@ -12,6 +12,7 @@ The map of the house; every import points upwards in this list, a test sees to i
     evaluate         scores, baselines, plots, the report
     tasks            forecast, sample, impute, score, backtest
     runs             fit and load: a run folder as an object
+    robot            Push-T: demonstrations to policies, environment, rollouts
     experiments      one file per published table or figure
     cli              one thin file per command
 
@@ -24,7 +25,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from neuralsde import data, errors, evaluate, models, nets, noising, runs, sampling, sde, tasks, train
+    from neuralsde import data, errors, evaluate, models, nets, noising, robot, runs, sampling, sde, tasks, train
     from neuralsde.errors import InputError, NeuralSDEError, RunFailed
     from neuralsde.models.physics import Between, Physics, Positive, Residual
     from neuralsde.runs import Run, fit, load
@@ -39,6 +40,7 @@ _RINGS = (
     "models",
     "nets",
     "noising",
+    "robot",
     "runs",
     "sampling",
     "sde",
@@ -76,6 +78,7 @@ __all__ = [
     "models",
     "nets",
     "noising",
+    "robot",
     "runs",
     "sampling",
     "sde",

@@ -2,13 +2,15 @@
 
 `InputError` is the caller's mistake (command line: exit status 2), `RunFailed` is a computation that broke
 (exit status 1). `str(error)` is the full text, one part a line; `error.line` is the same in one line, which is
-what the command line prints. `closest` finds the name that a misspelt one probably meant.
+what the command line prints. `closest` finds the name that a misspelt one probably meant; `extra` names the optional
+extra that an absent package comes with.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class NeuralSDEError(Exception):
@@ -58,3 +60,16 @@ def closest(name: str, known: Iterable[str]) -> str:
     if near:
         return f"did you mean '{folded[near[0]]}'?"
     return "one of: " + ", ".join(known) if known else ""
+
+
+@contextmanager
+def extra(name: str, what: str) -> Iterator[None]:
+    """Around the import of an optional package: `InputError` that names the extra when the package is absent.
+
+    name: of the extra; what: the thing that needs it, the subject of the message.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise InputError(f"{what} needs the extra '{name}'", f"the package {error.name!r} is not installed",
+                         hint=f"pip install 'neuralsde[{name}]'") from None  # fmt: skip

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,6 +21,12 @@ os.environ.setdefault("EQX_ON_ERROR", "nan")
 # emitters of fused loops, halve it together (either alone takes a few per cent). XLA_FLAGS= tests what users run.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false")
 os.environ.setdefault("MPLBACKEND", "agg")
+# Where no bytecode may lie beside the sources (PYTHONDONTWRITEBYTECODE, as in containers), every process that a test
+# starts would spend ten seconds on compiling what it imports, each worker more: theirs lies beside the programs.
+if sys.dont_write_bytecode:
+    sys.pycache_prefix = os.environ.setdefault("PYTHONPYCACHEPREFIX", str(ROOT / ".cache" / "python"))
+    sys.dont_write_bytecode = False
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 import jax  # noqa: E402
 import pytest  # noqa: E402

@@ -33,7 +33,7 @@ RINGS = (
     ("cli",),
 )
 RANK = {name: rank for rank, names in enumerate(RINGS) for name in names}
-OPTIONAL: frozenset[str] = frozenset()  # packages of extras, which may be imported inside a function; none so far
+OPTIONAL = frozenset({"av", "cv2", "gym_pusht", "pymunk", "zarr"})  # of extras: may be imported inside a function
 BY_NAME = ("neuralsde", "neuralsde.sde")  # modules that may import by a name in a string, and
 COMMANDS = "neuralsde.cli"  # a package whose modules all may
 

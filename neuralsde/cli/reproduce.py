@@ -28,6 +28,7 @@ EXPERIMENTS = {
     "samplers": "neuralsde.experiments.samplers:reproduce",
     "scaling": "neuralsde.experiments.scaling:reproduce",
     "super-resolution": "neuralsde.experiments.super_resolution:reproduce",
+    "trio": "neuralsde.experiments.trio:reproduce",
 }
 
 

@@ -11,6 +11,7 @@
     Points, points, read_points     independent points and images, not sequences        (images.py, read_points.py)
     Scale, SomePoints               their units and their held-out rule                 (images.py)
     digits, embedded.weather        data that come with the package                     (embedded/)
+    pusht.read_demonstrations       demonstrations of Push-T, by their own name         (pusht/)
 
 On the way: `files`, `arrays`, `cells`, `labels`, `stamps`, `duration` and `long` read; `choose` and `clean` decide;
 `transforms`, `rounding` and `model_time` are the parts of the encoder; `windows` cuts rows into what a training step

@@ -8,6 +8,7 @@ window repeats that row, so that short series and first rows serve too.
 from __future__ import annotations
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
@@ -39,16 +40,17 @@ class Table(eqx.Module):
     def of(rows: Rows, marked: np.ndarray | None = None) -> Table:
         """The rows on the device; a longer transition ends in and passes only `marked` (R,) ones, all by default."""
         first = rows.start[:-1][rows.series].astype(np.int32)
+        # Not `jnp.asarray`, which compiles a program for every new shape of a numpy array.
         return Table(
-            value=jnp.asarray(rows.value),
-            observed=jnp.asarray(rows.observed),
-            filled=jnp.asarray(rows.filled),
-            age=jnp.asarray(rows.age),
-            context=jnp.asarray(rows.context),
-            gap=jnp.asarray(rows.gap),
-            clock=jnp.asarray(rows.time.astype(np.float32)),
-            first=jnp.asarray(first),
-            reach=jnp.asarray(_reach(rows, np.ones(len(rows), bool) if marked is None else marked)),
+            value=jax.device_put(rows.value),
+            observed=jax.device_put(rows.observed),
+            filled=jax.device_put(rows.filled),
+            age=jax.device_put(rows.age),
+            context=jax.device_put(rows.context),
+            gap=jax.device_put(rows.gap),
+            clock=jax.device_put(rows.time.astype(np.float32)),
+            first=jax.device_put(first),
+            reach=jax.device_put(_reach(rows, np.ones(len(rows), bool) if marked is None else marked)),
         )
 
     def window(self, row: Int[Array, ""], history: int) -> Window:

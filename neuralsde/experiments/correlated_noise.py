@@ -25,11 +25,10 @@ import numpy as np
 
 from neuralsde.evaluate import style
 from neuralsde.evaluate.scores import energy_score
-from neuralsde.experiments.results import opening, write_results
+from neuralsde.experiments.asked import Asked, experiment
 from neuralsde.experiments.seeds import BATCH, cell, pairs, paths, train, window
 from neuralsde.models.sequence_sde import Config, Running, SequenceSDE, loss
 from neuralsde.sde import LinearSDE
-from neuralsde.train.progress import Reporter
 
 _BASE = {"history": 0, "depth": 0}
 WAYS: dict[str, dict[str, Any]] = {
@@ -231,36 +230,21 @@ def _step(model: SequenceSDE, batch: Any, walk: np.ndarray) -> Any:
 # -- the whole of it -----------------------------------------------------------------------------------------------
 
 
-def reproduce(
-    *,
-    out: Path,
-    seed: int = 0,
-    seeds: int = 1,
-    full: bool = False,
-    progress: Reporter | None = None,
-    size: Size | None = None,
-) -> Iterator[str]:
-    """Fit every shape to every law, write correlated-noise.json, .md and .png into `out`; yields lines as they come.
-
-    progress: not used; the fits of all seeds are one program.
-    """
-    size, began = size or (FULL if full else Size()), time.monotonic()
-    facts: dict[str, Any] = {
-        **opening("correlated-noise", seed=seed, seeds=seeds, full=full, size=size),
-        "laws": {},
-    }
-    out.mkdir(parents=True, exist_ok=True)
+@experiment("correlated-noise", Size(), FULL)
+def reproduce(asked: Asked[Size]) -> Iterator[str]:
+    """Fit every shape to every law, write correlated-noise.json, .md and .png into `out`; yields lines as they come."""
+    size = asked.size
+    facts = asked.first | {"laws": {}}
     for law in cases():
-        found = measure(law, seed, seeds, size)
+        found = measure(law, asked.seed, asked.seeds, size)
         expected = {"covariance": law.diagonal_error, "regret": law.diagonal_regret}
         facts["laws"][law.name] = {"found": found, "diagonal expected": expected}
         yield f"{law.name}: regret " + ", ".join(f"{way} {cell(row['regret'])}" for way, row in found.items())
     facts["milliseconds"] = costs(size)
-    facts["seconds"] = round(time.monotonic() - began)
-    _picture(facts, out / "correlated-noise.png")
-    page = _page(facts)
-    write_results("correlated-noise", facts, page, out)
-    yield from page.splitlines()
+    facts["seconds"] = asked.seconds
+    _picture(facts, asked.path())
+    asked.write(facts, _page(facts))
+    yield from _page(facts).splitlines()
 
 
 def _page(facts: dict[str, Any]) -> str:

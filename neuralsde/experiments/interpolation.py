@@ -11,7 +11,6 @@ pull. All models start from the stationary law and are sampled for many gaps.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,12 +22,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from neuralsde.evaluate import style
+from neuralsde.experiments.asked import Asked, experiment
 from neuralsde.experiments.one_dimension import Line, double_well, ornstein_uhlenbeck
-from neuralsde.experiments.results import opening, write_results
 from neuralsde.experiments.seeds import cell, paths, train, window
 from neuralsde.models.sequence_sde import Config, SequenceSDE
 from neuralsde.models.sequence_sde.objective import LAST_OF_BRIDGE
-from neuralsde.train.progress import Reporter
 
 NOISE = 0.1
 """The denoiser's, in units of x."""
@@ -135,37 +133,22 @@ def _law(line: Line, x: np.ndarray) -> dict[str, list[float]]:
     }
 
 
-def reproduce(
-    *,
-    out: Path,
-    seed: int = 0,
-    seeds: int = 1,
-    full: bool = False,
-    progress: Reporter | None = None,
-    size: Size | None = None,
-) -> Iterator[str]:
-    """Train and sample every way on both processes, write interpolation.json, .md and .png; yields lines.
-
-    progress: not used; the fits of all seeds are one program.
-    """
-    size, began = size or (FULL if full else Size()), time.monotonic()
-    facts: dict[str, Any] = {
-        **opening("interpolation", seed=seed, seeds=seeds, full=full, size=size),
-        "processes": {},
-    }
-    out.mkdir(parents=True, exist_ok=True)
+@experiment("interpolation", Size(), FULL)
+def reproduce(asked: Asked[Size]) -> Iterator[str]:
+    """Train and sample every way on both processes, write interpolation.json, .md and .png; yields lines."""
+    size = asked.size
+    facts = asked.first | {"processes": {}}
     pictures = {}
     for line in (ornstein_uhlenbeck(0.1), double_well(0.05)):
-        found, pictures[line] = measure(line, seed, seeds, size)
+        found, pictures[line] = measure(line, asked.seed, asked.seeds, size)
         theory = expected(line, size.gaps[0])
         exact = {"variance": line.variance, "weight": line.right}
         facts["processes"][line.name] = {"exact": exact, "expected variance": theory, "found": found}
         yield f"{line.name}: variance " + ", ".join(f"{way} {cell(row['variance'])}" for way, row in found.items())
-    facts["seconds"] = round(time.monotonic() - began)
-    _picture(pictures, out / "interpolation.png")
-    page = _page(facts)
-    write_results("interpolation", facts, page, out)
-    yield from page.splitlines()
+    facts["seconds"] = asked.seconds
+    _picture(pictures, asked.path())
+    asked.write(facts, _page(facts))
+    yield from _page(facts).splitlines()
 
 
 def _page(facts: dict[str, Any]) -> str:

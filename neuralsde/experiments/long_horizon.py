@@ -27,17 +27,16 @@ from neuralsde.data.embedded import weather
 from neuralsde.evaluate import style
 from neuralsde.evaluate.baselines import gaussian_samples
 from neuralsde.experiments import pushed
+from neuralsde.experiments.asked import Asked, experiment
 from neuralsde.experiments.forecast.baselines import persistence
 from neuralsde.experiments.forecast.case import Case
 from neuralsde.experiments.forecast.data import SPECS, Spec
 from neuralsde.experiments.forecast.law import LEVELS, Forecast, Marks, marks, mean_over_columns
 from neuralsde.experiments.forecast.ours import Settings, fit_ours, sequence_sde
 from neuralsde.experiments.held_out import table
-from neuralsde.experiments.results import on_file, opening, write_results
 from neuralsde.experiments.seeds import cell
 from neuralsde.models.sequence_sde import Config
 from neuralsde.train.problem import TrainConfig
-from neuralsde.train.progress import Reporter
 
 NAME = "long-horizon"
 LEADS: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
@@ -154,36 +153,28 @@ def row(found: Marks) -> Row:
 # -- the whole of it ---------------------------------------------------------------------------------------------------
 
 
-def reproduce(
-    *,
-    out: Path,
-    seed: int = 0,
-    seeds: int = 1,
-    full: bool = False,
-    progress: Reporter | None = None,
-    size: Size | None = None,
-    cases: Sequence[str] = CASES,
-) -> Iterator[str]:
+@experiment(NAME, Size(), FULL)
+def reproduce(asked: Asked[Size], *, cases: Sequence[str] = CASES) -> Iterator[str]:
     """Run all cases, write long-horizon.json, .md and .png into `out`; yields lines as they become known.
 
     seeds: times the fits of the size.
     cases: some of `CASES`; others that the same command has left in `out` stay.
     """
-    size = size or (FULL if full else Size())
-    facts: dict[str, Any] = opening(NAME, seed=seed, seeds=seeds, full=full, size=size)
+    size = asked.size
+    facts = dict(asked.first)
     for name in cases:
         began = time.monotonic()
-        content, case, ways = _prepared(name, 1_000 + seed, size)
-        for number in range(seed, seed + size.fits * seeds):
+        content, case, ways = _prepared(name, 1_000 + asked.seed, size)
+        for number in asked.numbers(size.fits):
             content["fits"].append(fitted(case, ways, size, number))
             content["seconds"] = round(time.monotonic() - began)
             yield f"{name}, fit {number}: " + ", ".join(
                 f"{way} {one['crps'][-1]:.3f}" for way, one in content["fits"][-1].items()
             )
-            found = {**on_file(facts, out).get("cases", {}), name: content}
+            found = {**asked.before().get("cases", {}), name: content}
             facts["cases"] = {each: found[each] for each in CASES if each in found}
-            write_results(NAME, facts, page(facts), out)  # a stopped run leaves what it has
-            _picture(facts, out / f"{NAME}.png")
+            asked.write(facts, page(facts))  # a stopped run leaves what it has
+            _picture(facts, asked.path())
     yield from page(facts).splitlines()
 
 

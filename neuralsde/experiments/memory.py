@@ -13,7 +13,6 @@ and γ those with the target: what no network with so many rows can beat (`condi
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,12 +23,11 @@ from scipy.linalg import toeplitz
 
 from neuralsde.data import Nothing
 from neuralsde.evaluate import style
+from neuralsde.experiments.asked import Asked, experiment
 from neuralsde.experiments.held_out import Origins, Row, of_law, of_model, over, random_walk, table
-from neuralsde.experiments.results import opening, write_results
 from neuralsde.models.sequence_sde import Config
 from neuralsde.runs.fit import fit
 from neuralsde.train.problem import TrainConfig
-from neuralsde.train.progress import Reporter
 
 PHI, NOISE = 0.995, 1.0
 DELAY, PULL = 24, 0.055
@@ -204,37 +202,29 @@ class Drawn:
         return found
 
 
-def reproduce(
-    *,
-    out: Path,
-    seed: int = 0,
-    seeds: int = 1,
-    full: bool = False,
-    progress: Reporter | None = None,
-    size: Size | None = None,
-) -> Iterator[str]:
+@experiment("memory", Size(), FULL)
+def reproduce(asked: Asked[Size]) -> Iterator[str]:
     """Run both processes, write memory.json, memory.md and memory.png into `out`; yields lines as they become known.
 
     seeds: times the size: two seeds are ten fits of each method.
     """
-    size, began = size or (FULL if full else Size()), time.monotonic()
-    drawn = {process: Drawn.of(process, 1_000 + seed, size) for process in PROCESSES}
-    facts: dict[str, Any] = {
-        **opening("memory", seed=seed, seeds=seeds, full=full, size=size),
-        "asked": size.fits * seeds,
+    size = asked.size
+    drawn = {process: Drawn.of(process, 1_000 + asked.seed, size) for process in PROCESSES}
+    facts = asked.first | {
+        "asked": size.fits * asked.seeds,
         "expected nats": {process: expected(process) for process in PROCESSES},
         "known": {process: one.known() for process, one in drawn.items()},
         "limits": {process: one.limits() for process, one in drawn.items()},
         "fits": {process: [] for process in PROCESSES},
     }
-    for number in range(seed, seed + size.fits * seeds):
+    for number in asked.numbers(size.fits):
         for process, one in drawn.items():
             found = one.fitted(number, size)
             facts["fits"][process].append(found)
             yield f"{process}, fit {number}: " + ", ".join(f"{name} {row['nats']:.3f}" for name, row in found.items())
-        facts["seconds"] = round(time.monotonic() - began)
-        write_results("memory", facts, page(facts), out)  # after every fit: a stopped run leaves what it has
-        _picture(facts, out / "memory.png")
+        facts["seconds"] = asked.seconds
+        asked.write(facts, page(facts))  # after every fit: a stopped run leaves what it has
+        _picture(facts, asked.path())
     yield from page(facts).splitlines()
 
 

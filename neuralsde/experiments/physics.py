@@ -13,7 +13,6 @@ SDE, fitted, is the floor. Scored on fresh series.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +25,7 @@ import numpy as np
 
 from neuralsde.data import Nothing, Trajectories, from_arrays
 from neuralsde.evaluate import style
-from neuralsde.experiments.results import opening, write_results
+from neuralsde.experiments.asked import Asked, experiment
 from neuralsde.models.physics import Panel, Physics, PhysicsSDE, Positive, Residual
 from neuralsde.models.sequence_sde import Config
 from neuralsde.runs.fit import fit
@@ -34,7 +33,6 @@ from neuralsde.runs.physics.estimate import Estimate, Kind, estimate, intervals,
 from neuralsde.runs.physics.panel import make_panel, moments, most_blocks
 from neuralsde.sde import SDE, Diagonal, Milstein, simulate
 from neuralsde.tasks.score import MODEL
-from neuralsde.train.progress import Reporter
 
 RATES = {"a": 1.0, "b": 0.5, "c": 0.3, "d": 0.9, "s1": 0.15, "s2": 0.15}
 CAPACITY = 8.0
@@ -253,37 +251,27 @@ def _scores(name: str, rows: list[dict[str, Any]]) -> dict[str, dict[str, float]
 # -- the whole of it -----------------------------------------------------------------------------------------------
 
 
-def reproduce(
-    *,
-    out: Path,
-    seed: int = 0,
-    seeds: int = 1,
-    full: bool = False,
-    progress: Reporter | None = None,
-    size: Size | None = None,
-) -> Iterator[str]:
+@experiment("physics", Size(), FULL)
+def reproduce(asked: Asked[Size]) -> Iterator[str]:
     """Run both parts, write physics.json, physics.md and physics.png into `out`; yields lines as they become known.
 
     seeds: times the size: two seeds are 100 sets and 10 sets.
     """
-    size, began = size or (FULL if full else Size()), time.monotonic()
-    about = opening("physics", seed=seed, seeds=seeds, full=full, size=size)
-    sets = draw(LotkaVolterra(**RATES), size.sets * seeds, size.series, size.rows, seed)
-    missing = by_filter(sets, complete=False, seed=seed)
+    size = asked.size
+    sets = draw(LotkaVolterra(**RATES), size.sets * asked.seeds, size.series, size.rows, asked.seed)
+    missing = by_filter(sets, complete=False, seed=asked.seed)
     fits = {
         "filter, 30 % missing": missing["sandwich"],
         "the same, information": missing["information"],
-        "the same, not in logs": by_filter(sets, complete=False, seed=seed, in_logs=False)["sandwich"],
-        "filter, complete (floor)": by_filter(sets, complete=True, seed=seed)["sandwich"],
+        "the same, not in logs": by_filter(sets, complete=False, seed=asked.seed, in_logs=False)["sandwich"],
+        "filter, complete (floor)": by_filter(sets, complete=True, seed=asked.seed)["sandwich"],
         "regression by hand": by_regression(sets),
     }
     recovery = {name: fit.summary() for name, fit in fits.items()}
-    out.mkdir(parents=True, exist_ok=True)
     met = [COVERAGE[0] <= one["coverage"] <= COVERAGE[1] for one in recovery["filter, 30 % missing"].values()]
     yield f"recovery: {sum(met)} of {len(met)} parameters covered in 90-100 % of {len(sets.times)} sets"
-    _picture(fits, out / "physics.png")
-    facts: dict[str, Any] = {
-        **about,
+    _picture(fits, asked.path())
+    facts = asked.first | {
         "rates": RATES,
         "capacity": CAPACITY,
         "sets": len(sets.times),
@@ -293,11 +281,11 @@ def reproduce(
         "recovery": recovery,
         "wrong physics": [],
     }
-    for number in range(seed, seed + size.wrong_sets * seeds):
+    for number in asked.numbers(size.wrong_sets):
         found = wrong_physics(1_000 + number, size)
         facts["wrong physics"].append(found)
-        facts["seconds"] = round(time.monotonic() - began)
-        write_results("physics", facts, _page(facts), out)  # after every set: a stopped run leaves what it has
+        facts["seconds"] = asked.seconds
+        asked.write(facts, _page(facts))  # after every set: a stopped run leaves what it has
         yield f"wrong physics, set {number}: " + ", ".join(f"{way} {_nats(found[way]):.3f}" for way in WAYS)
     yield from _page(facts).splitlines()
 

@@ -36,18 +36,18 @@ from jaxtyping import Array
 from neuralsde.data import Nothing, Trajectories
 from neuralsde.data.windows import Table, starts
 from neuralsde.evaluate import style
+from neuralsde.experiments.asked import Asked, experiment
 from neuralsde.experiments.known import Euler, Process, Sample, draw
 from neuralsde.experiments.linear import Linear, kalman, ornstein_uhlenbeck, rotating, ten
 from neuralsde.experiments.nonlinear import CIR, DoubleWell
 from neuralsde.experiments.recovery_checks import MISSING, checks, report
-from neuralsde.experiments.results import on_file, opening, write_results
+from neuralsde.experiments.results import write_results
 from neuralsde.experiments.seeds import window
 from neuralsde.models.sequence_sde import Config, Running, SequenceSDE, transition_losses
 from neuralsde.runs.fit import fit
 from neuralsde.runs.report_field import coefficients, to_data
 from neuralsde.runs.run import Run
 from neuralsde.train.problem import TrainConfig
-from neuralsde.train.progress import Reporter
 
 _STATES = 20_000
 
@@ -302,30 +302,21 @@ def _rms(values: np.ndarray) -> float:
 # -- the whole of it ---------------------------------------------------------------------------------------------------
 
 
-def reproduce(
-    *,
-    out: Path,
-    seed: int = 0,
-    seeds: int = 1,
-    full: bool = False,
-    progress: Reporter | None = None,
-    size: Size | None = None,
-) -> Iterator[str]:
+@experiment("recovery", Size(), FULL)
+def reproduce(asked: Asked[Size]) -> Iterator[str]:
     """Run everything, write recovery.json, recovery.md and recovery.png into `out`; yields lines as they become known.
 
     What the same command has left in `out` already is kept and not made again. seeds: times the size: two seeds are
-    six data sets of every process. progress: not used; fits are many and short.
+    six data sets of every process.
     """
-    size, began = size or (FULL if full else Size()), time.monotonic()
-    facts = opening("recovery", seed=seed, seeds=seeds, full=full, size=size)
-    out.mkdir(parents=True, exist_ok=True)
-    facts |= {"transitions": size.series * size.steps, "sets": size.sets * seeds}
-    saved = on_file(facts, out)
+    size = asked.size
+    facts = asked.first | {"transitions": size.series * size.steps, "sets": size.sets * asked.seeds}
+    saved = asked.before()
     tables: dict[str, dict[str, Any]] = {name: saved.get(name, {}) for name in ("complete", "missing", "shown")}
     before, page = saved.get("seconds", 0), ""
     drawn: dict[str, tuple[Drawn, dict[str, float]]] = {}
     for case in cases():
-        for number in range(seed, seed + min(facts["sets"], case.sets)):
+        for number in range(asked.seed, asked.seed + min(facts["sets"], case.sets)):
             rows, thinned = (tables[name].setdefault(case.name, []) for name in ("complete", "missing"))
             if all(row["seed"] != number for row in rows):
                 key = f"{case.process.name} {number}"
@@ -341,8 +332,8 @@ def reproduce(
                     yield _line(thinned[-1], ("drift", "drift_masked", "gap_masked", "gain_masked"))
                 rows.append(row)
                 tables["shown"].setdefault(case.name, _seen(case.process, run))
-            facts["seconds"] = before + round(time.monotonic() - began)
-            page = _written(facts, tables, out)  # after every fit: a stopped run leaves what it has
+            facts["seconds"] = before + asked.seconds
+            page = _written(facts, tables, asked.out)  # after every fit: a stopped run leaves what it has
     yield from page.splitlines()
 
 

@@ -14,7 +14,6 @@ training: there a network that reads the time extrapolates.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,14 +25,13 @@ import numpy as np
 from neuralsde.data import Nothing
 from neuralsde.evaluate import style
 from neuralsde.evaluate.scores import log_density
+from neuralsde.experiments.asked import Asked, experiment
 from neuralsde.experiments.held_out import Origins, Row, each_of_model, of_law, over, random_walk, table
-from neuralsde.experiments.results import opening, write_results
 from neuralsde.experiments.seeds import cell
 from neuralsde.models.sequence_sde import Config
 from neuralsde.runs.fit import fit
 from neuralsde.runs.run import Run
 from neuralsde.train.problem import TrainConfig
-from neuralsde.train.progress import Reporter
 
 ROWS, CHANGE, LATER, LEADS = 200, 100, 64, (1, 4, 16)
 SEGMENTS = {
@@ -248,28 +246,20 @@ def expected() -> dict[str, dict[str, dict[str, float]]]:
     return found
 
 
-def reproduce(
-    *,
-    out: Path,
-    seed: int = 0,
-    seeds: int = 1,
-    full: bool = False,
-    progress: Reporter | None = None,
-    size: Size | None = None,
-) -> Iterator[str]:
+@experiment("regime-change", Size(), FULL)
+def reproduce(asked: Asked[Size]) -> Iterator[str]:
     """Fit every method to every process, write regime-change.json, .md and .png into `out`; yields lines as they come.
 
-    seeds: times the fits of the size. progress: not used; lines come after every fit.
+    seeds: times the fits of the size.
     """
-    size, began = size or (FULL if full else Size()), time.monotonic()
-    facts: dict[str, Any] = {
-        **opening("regime-change", seed=seed, seeds=seeds, full=full, size=size),
-        "asked": size.fits * seeds,
+    size = asked.size
+    facts = asked.first | {
+        "asked": size.fits * asked.seeds,
         "expected nats": expected(),
         "fits": {name: [] for name in processes()},
     }
     curves: Curves = {name: {method: [] for method in methods(1)} for name in processes()}
-    for number in range(seed, seed + size.fits * seeds):
+    for number in asked.numbers(size.fits):
         for name in processes():
             drawn = Drawn.of(name, 1_000 + number, size)
             found = drawn.known()
@@ -282,9 +272,9 @@ def reproduce(
                 f"{method} {found[method]['after']['nats'] - found[FLOOR]['after']['nats']:.3f}"
                 for method in (TRIVIAL, *methods(1))
             )
-        facts["seconds"] = round(time.monotonic() - began)
-        write_results("regime-change", facts, page(facts), out)  # after every fit: a stopped run leaves what it has
-        _picture(curves, out / "regime-change.png")
+        facts["seconds"] = asked.seconds
+        asked.write(facts, page(facts))  # after every fit: a stopped run leaves what it has
+        _picture(curves, asked.path())
     yield from page(facts).splitlines()
 
 

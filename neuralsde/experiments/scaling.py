@@ -18,7 +18,6 @@ seeds. Compute is 6 FLOPs a weight and sample (a forward and a backward pass), a
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,13 +35,12 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 from neuralsde.data.embedded import weather
 from neuralsde.data.windows import Table
 from neuralsde.evaluate import style
-from neuralsde.experiments.results import on_file, opening, write_results
+from neuralsde.experiments.asked import Asked, experiment
 from neuralsde.experiments.seeds import cell
 from neuralsde.models.sequence_sde import Config
 from neuralsde.nets import MLP
 from neuralsde.runs.plan import prepare
 from neuralsde.train.problem import TrainConfig
-from neuralsde.train.progress import Reporter
 
 DELTA = 1e-3
 DIM, WAVES, SIGMA = 4, 192, 0.1
@@ -235,50 +233,41 @@ def power_law(x: np.ndarray, y: np.ndarray, rng: np.random.Generator | None = No
 # -- the whole of it ---------------------------------------------------------------------------------------------------
 
 
-def reproduce(
-    *,
-    out: Path,
-    seed: int = 0,
-    seeds: int = 1,
-    full: bool = False,
-    progress: Reporter | None = None,
-    size: Size | None = None,
-) -> Iterator[str]:
+@experiment("scaling", Size(), FULL)
+def reproduce(asked: Asked[Size]) -> Iterator[str]:
     """Train every width on both sets, write scaling.json, scaling.md and scaling.png into `out`; yields lines.
 
     What the same command has left in `out` already is kept and not made again. seeds: times the size: two seeds are
-    six fits of each width. progress: not used.
+    six fits of each width.
     """
-    size, began = size or (FULL if full else Size()), time.monotonic()
-    field = Field.of(seed)
+    size = asked.size
+    field = Field.of(asked.seed)
     rows, held_out = weather_rows()
     sources: dict[str, tuple[Field | Rows, Batch]] = {
-        "field": (field, field.batch(jax.random.key(10_000 + seed), 8 * size.validation)),
+        "field": (field, field.batch(jax.random.key(10_000 + asked.seed), 8 * size.validation)),
         "weather": (rows, jax.tree.map(lambda part: part[: size.validation], held_out)),
     }
-    facts: dict[str, Any] = {
-        **opening("scaling", seed=seed, seeds=seeds, full=full, size=size),
-        "fits": size.fits * seeds,
+    facts = asked.first | {
+        "fits": size.fits * asked.seeds,
         "floor": {"field": floor()},
         "still": {name: float(loss(jnp.zeros_like(v.v), v)) for name, (_, v) in sources.items()},
         "exact": float(loss(field(sources["field"][1].x), sources["field"][1])),
         "paper": PAPER,
     }
-    out.mkdir(parents=True, exist_ok=True)
-    saved = on_file(facts, out)
+    saved = asked.before()
     facts["curves"] = saved.get("curves", {name: [] for name in sources})
     before = facts["seconds"] = saved.get("seconds", 0)
     for (name, (source, validation)), steps in zip(sources.items(), size.steps, strict=True):
         for width in size.widths[len(facts["curves"][name]) :]:
-            numbers = range(seed, seed + facts["fits"])
+            numbers = range(asked.seed, asked.seed + facts["fits"])
             found = [curve(source, validation, width, steps, size, number) for number in numbers]
             facts["curves"][name].append(found)
             yield f"{name}, {found[0]['weights']:,} weights: L' " + cell([one["losses"][-1] for one in found])
-            facts["seconds"] = before + round(time.monotonic() - began)
-            write_results("scaling", facts, "# Scaling\n\nnot finished", out)  # a stopped run leaves what it has
+            facts["seconds"] = before + asked.seconds
+            asked.write(facts, "# Scaling\n\nnot finished")  # a stopped run leaves what it has
     facts["laws"] = {name: laws(facts, name) for name in sources}
-    write_results("scaling", facts, page(facts), out)
-    _picture(facts, out / "scaling.png")
+    asked.write(facts, page(facts))
+    _picture(facts, asked.path())
     yield from page(facts).splitlines()
 
 

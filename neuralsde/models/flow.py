@@ -7,6 +7,10 @@ pair (x, ∫∇·v) is an `sde.SDE` whose diffusion is zero, solved by `sde.simu
 and differentiated by any of its gradients: backprop, checkpoints, the continuous adjoint. A network that is zero at the
 start begins as the identity, that is as N(0, I) on standardised data. No score: the flow's marginals in between are its
 own, not those of data plus noise.
+
+A solve with fixed steps is not a flow: what the network does between them, ∇·v does not see, and on one grid it learns
+to be likely on that grid only. In training every batch has a grid of its own, shifted at random (compare Ghosh et al.
+2020): only what is right for all of them pays.
 """
 
 from __future__ import annotations
@@ -18,7 +22,6 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Key
 
 from neuralsde import sde
@@ -30,8 +33,8 @@ from neuralsde.typing import Y
 
 @dataclass(frozen=True)
 class Config:
-    """steps: of the solve, in training. method: for Stratonovich processes, of order 2 here. gradient: how to
-    differentiate it. divergence: exact, or by probes drawn anew for each point and batch.
+    """steps: of the solve; in training one more, on a shifted grid. method: for Stratonovich processes, of order 2.
+    gradient: how to differentiate it. divergence: exact, or by probes drawn anew for each point and batch.
     """
 
     steps: int = 12
@@ -62,11 +65,18 @@ class Flow(eqx.Module):
         return sde.SDE(_Augmented(self.net, self.config.divergence, probes), _silent, sde.Diagonal("additive"),
                        sde.Stratonovich())  # fmt: skip
 
-    def log_density(self, x: Y, *, key: Key[Array, ""] | None = None) -> Float[Array, ""]:
-        """The log density at x, in nats, by the grid of training; with probes an unbiased estimate of it."""
+    def log_density(
+        self, x: Y, *, key: Key[Array, ""] | None = None, shift: Float[Array, ""] | None = None
+    ) -> Float[Array, ""]:
+        """The log density at x, in nats, by `steps` equal steps; with probes an unbiased estimate of it.
+
+        shift: in (0, 1): the share of a step after which the first one ends.
+        """
         config = self.config
-        probes = config.divergence.draw(x, key)
-        ts = np.linspace(0.0, 1.0, config.steps + 1)
+        probes, n = config.divergence.draw(x, key), config.steps
+        ts = jnp.linspace(0.0, 1.0, n + 1)
+        if shift is not None:
+            ts = jnp.concatenate([ts[:1], (jnp.arange(n) + shift) / n, ts[-1:]])
         start = (x, jnp.zeros((), x.dtype))
         # No noise enters: the key is asked for by every solve and not read by this one's law.
         found = sde.simulate(self.process(probes), start, ts, key=jax.random.key(0), method=config.method,
@@ -95,5 +105,6 @@ def loss(
 ) -> tuple[Array, tuple[dict[str, Array], Any]]:
     """Minus the mean log density, nats per dimension, in the form of `neuralsde.train`."""
     keys = jax.random.split(key, len(batch))
-    nats = -jax.vmap(lambda x, k: model.log_density(x, key=k))(batch, keys).mean()
+    shift = jax.random.uniform(jax.random.fold_in(key, 0), minval=1e-3)
+    nats = -jax.vmap(lambda x, k: model.log_density(x, key=k, shift=shift))(batch, keys).mean()
     return nats / batch[0].size, ({}, aux)

@@ -1,6 +1,7 @@
 """Ring 2: networks, as equinox Modules without any knowledge of what they are used for.
 
 MLP       a multilayer perceptron beside a linear map, zero at the start
+ResidualMLP, ResidualTrunk  the same with residual blocks, which may be deep; what heads are put on
 TimeMLP, Patches, UNet      net(x, t, label=None) -> like x, told of a time and a class: for points, images, images on
                             a GPU
 Conditions, Dense, fourier  their parts
@@ -20,6 +21,7 @@ from neuralsde.nets.lipschitz import (
 )
 from neuralsde.nets.mlp import MLP
 from neuralsde.nets.patches import Patches
+from neuralsde.nets.residual import ResidualMLP, ResidualTrunk
 from neuralsde.nets.unet import UNet
 
 __all__ = [
@@ -27,6 +29,8 @@ __all__ = [
     "Conditions",
     "Dense",
     "Patches",
+    "ResidualMLP",
+    "ResidualTrunk",
     "SpectralNorm",
     "TimeMLP",
     "UNet",

@@ -192,7 +192,7 @@ def _fit_sequences(
 def problem_of(prepared: Prepared) -> Problem:
     """What the training loop is given."""
     plan, past, most = prepared.plan, prepared.plan.config.past, prepared.plan.config.reach
-    data = (Table.of(prepared.rows, prepared.train_rows), jnp.asarray(prepared.train_starts))
+    data = (Table.of(prepared.rows, prepared.train_rows), jax.device_put(prepared.train_starts))
     size = plan.train.batch_size
 
     def sample_batch(data: tuple[Table, Array], key: Key[Array, ""]) -> Transition:
@@ -225,7 +225,7 @@ def _validation(prepared: Prepared) -> Callable[[SequenceSDE], float]:
         total, count = jax.vmap(one)(start)
         return total.sum() / jnp.maximum(count.sum(), 1)
 
-    return lambda model: float(nats(model, table, jnp.asarray(start)))
+    return lambda model: float(nats(model, table, jax.device_put(start)))
 
 
 def _summary(result: Result) -> dict[str, Any]:

@@ -65,7 +65,7 @@ def calibrated(model: SequenceSDE, prepared: Prepared) -> Calibrated:
     def at(strength: float) -> SequenceSDE:
         return eqx.tree_at(lambda m: m.strength, model, jnp.float32(strength))
 
-    scores = {c: float(score(at(c), table, jnp.asarray(start))) for c in STRENGTHS}
+    scores = {c: float(score(at(c), table, jax.device_put(start))) for c in STRENGTHS}
     finite = {c: s for c, s in scores.items() if np.isfinite(s)} or {0.0: np.inf}
     return Calibrated(at(min(finite, key=lambda c: finite[c])), scores)
 
@@ -119,7 +119,7 @@ def tuning_problem(model: SequenceSDE, prepared: Prepared) -> Problem:
     config, size, past = plan.config, tuning_config(prepared).batch_size, plan.config.past
     rows, n, score = config.tune_horizon, config.tune_paths, config.tune_score
     scale = jnp.asarray(typical_move(prepared.rows, prepared.train_starts, rows), jnp.float32)
-    data = (Table.of(prepared.rows, prepared.train_rows), jnp.asarray(prepared.train_starts))
+    data = (Table.of(prepared.rows, prepared.train_rows), jax.device_put(prepared.train_starts))
 
     def sample_batch(data: tuple[Table, Array], key: Key[Array, ""]) -> Stretch:
         table, start = data
@@ -138,7 +138,7 @@ def tuning_problem(model: SequenceSDE, prepared: Prepared) -> Problem:
 def _validation(prepared: Prepared, scale: Array) -> Callable[[SequenceSDE], float]:
     """The score over fixed validation stretches, always with the same normals."""
     table, start = _validation_table(prepared)
-    start = jnp.asarray(_spread(start, _VALIDATION_STARTS))
+    start = jax.device_put(_spread(start, _VALIDATION_STARTS))
     config, key = prepared.plan.config, jax.random.key(prepared.plan.train.seed)
 
     @eqx.filter_jit

@@ -106,9 +106,10 @@ def paths_ahead(
     for first in range(0, len(origins), batch):
         # the last batch is filled up with its own last origin, so that one compiled program serves all
         index = np.minimum(np.arange(first, first + batch), len(origins) - 1)
-        origin, at = jnp.asarray(origins[index]), jnp.asarray(steps.at[index])
-        ahead = Steps(jnp.asarray(steps.dt[index], jnp.float32), jnp.asarray(context[index]))
-        result = _simulate(fitted.model, table, key, jnp.asarray(index), origin, ahead, at, n, substeps)
+        numbers, origin, at, dt, covariates = jax.device_put(
+            (index, origins[index], steps.at[index], steps.dt[index].astype(np.float32), context[index])
+        )
+        result = _simulate(fitted.model, table, key, numbers, origin, Steps(dt, covariates), at, n, substeps)
         parts.append([np.asarray(part)[: len(origins) - first] for part in result])
     found = Ahead(*(np.concatenate(part) for part in zip(*parts, strict=True)))
     _check_finite(found.states)

@@ -189,7 +189,7 @@ def _stack(arrays: Sequence[np.ndarray], K: int) -> Array:
     out = np.zeros((len(arrays), K, *arrays[0].shape[1:]), kind)
     for row, array in zip(out, arrays, strict=True):
         row[: len(array)] = array
-    return jnp.asarray(out)
+    return jax.device_put(out)
 
 
 def _context(fitted: Fitted, data: Trajectories, rows: Rows, block: Block) -> np.ndarray:

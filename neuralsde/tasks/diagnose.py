@@ -96,7 +96,7 @@ def residuals(fitted: Fitted, rows: Rows, start: np.ndarray) -> tuple[ColumnDiag
     """What the residuals of the transitions from the rows `start` say of each column; nothing is simulated."""
     encoder = fitted.encoder
     start = start[-_MOST_TRANSITIONS:]  # neighbours, since their correlation is asked for
-    laws = _laws(fitted.model, Table.of(rows), jnp.asarray(start))  # a law that is not finite is told by its paths
+    laws = _laws(fitted.model, Table.of(rows), jax.device_put(start))  # a law that is not finite is told by its paths
     mean, spread, log_sigma, dof = (None if x is None else np.asarray(x, np.float64) for x in laws[:4])
     assert mean is not None
     assert spread is not None

@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
@@ -48,7 +47,8 @@ def load_model(path: Path, like: Model) -> Model:
                 f"{slot.shape} {slot.dtype}",
                 "the configuration the model was trained with",
             )
-    leaves = [jnp.asarray(found[name]) if _is_slot(leaf) else leaf for name, leaf in _named(like)]
+    # not `jnp.asarray`, which compiles a program for every shape
+    leaves = [jax.device_put(found[name]) if _is_slot(leaf) else leaf for name, leaf in _named(like)]
     return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
 

@@ -14,6 +14,7 @@ import pytest
 from neuralsde.data import Scale, digits
 from neuralsde.data.split import TEST, TRAIN
 from neuralsde.errors import InputError
+from neuralsde.experiments.asked import Asked
 from neuralsde.experiments.images.digits import CASE, SMALL
 from neuralsde.experiments.images.judge import gaussian_images
 from neuralsde.experiments.images.mnist import mnist
@@ -60,7 +61,7 @@ def test_what_was_asked_is_judged_on_the_mean() -> None:
 
 def test_a_small_run_of_the_whole(tmp_path: Path) -> None:
     case = replace(CASE, curve=("dpmpp-2m",))  # of the evaluations that are drawn with: one program
-    lines = list(study(case, out=tmp_path, seed=0, seeds=1, full=False, progress=None, size=SMALL))
+    lines = list(study(case, Asked.of(case.name, SMALL, out=tmp_path)))
     facts = json.loads((tmp_path / "digits.json").read_text())
     assert facts["command"] == "neuralsde reproduce digits --seed 0 --seeds 1"
     assert list(facts["curve"]["dpmpp-2m"]) == ["32"]

@@ -108,7 +108,7 @@ def test_every_pair_that_is_refused_says_why() -> None:
     }
 
 
-@pytest.mark.parametrize(("name", "module"), [("densities", densities)])
+@pytest.mark.parametrize(("name", "module"), [("densities", densities), ("trio", trio)])
 def test_the_page_that_is_shown_says_what_was_measured(name: str, module) -> None:
     """The committed page is the one that its figures make, and its verdicts are those of its figures."""
     facts = json.loads((ROOT / RESULTS / f"{name}.json").read_text(encoding="utf-8"))

@@ -35,10 +35,12 @@ def test_the_fast_score_is_that_of_the_oracle() -> None:
     """At one point, for many at one time, and for many at times of their own."""
     net, oracle = law.exact().net, law.law().predictor(law.SCHEDULE).net
     x, ts = 3 * jax.random.normal(KEY, (7, 2)), jnp.linspace(law.T0, law.T1, 7)
-    np.testing.assert_allclose(net(x[0], 0.3), oracle(x[0], 0.3), rtol=1e-10)
-    many = jax.vmap(lambda x: net(x, 0.01))(x)
-    np.testing.assert_allclose(many, jax.vmap(lambda x: oracle(x, 0.01))(x), rtol=1e-10)
-    np.testing.assert_allclose(jax.vmap(net)(x, ts), jax.vmap(oracle)(x, ts), rtol=1e-10)
+
+    def all_ways(net):
+        return net(x[0], 0.3), jax.vmap(lambda x: net(x, 0.01))(x), jax.vmap(net)(x, ts)
+
+    for found, wanted in zip(*jax.jit(lambda: (all_ways(net), all_ways(oracle)))(), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-10)
 
 
 @pytest.mark.usefixtures("x64")
@@ -59,7 +61,8 @@ def test_blocks_on_a_padded_grid_are_the_loop_of_the_library() -> None:
     x = law.starts(6, key=KEY)
     end, asked = measure.ends(law.exact(), row, 5, x, key=KEY, longest=8, block=3)
     ts, keys = law.grid(5, "log-snr"), jax.random.split(KEY, 6)
-    wanted = jax.vmap(lambda x, key: sample(law.exact(), x, ts, sampler=row.sampler, key=key))(x, keys)
+    exact = law.exact()
+    wanted = jax.jit(jax.vmap(lambda x, key: sample(exact, x, ts, sampler=row.sampler, key=key)))(x, keys)
     np.testing.assert_allclose(end, wanted.x, rtol=1e-10)
     assert asked == wanted.nfe[0] == 5
 
@@ -72,11 +75,14 @@ def test_the_error_of_the_score_has_the_size_that_is_told() -> None:
     for kind, far in (("smooth", False), ("white", True)):
         wrong = law.erring(**{kind: 0.05})
 
-        def error(x, wrong=wrong):
-            return wrong.score(x, 0.3) - exact.score(x, 0.3)
+        @jax.jit
+        @jax.vmap
+        def errors(x, wrong=wrong):
+            right = exact.score(x, 0.3)
+            return wrong.score(x, 0.3) - right, wrong.score(x + 1e-6, 0.3) - exact.score(x + 1e-6, 0.3), right
 
-        off = [np.asarray(jax.vmap(error)(y)) for y in (x, x + 1e-6)]
-        length = np.linalg.norm(jax.vmap(lambda x: exact.score(x, 0.3))(x), axis=1)
+        *off, right = map(np.asarray, errors(x))
+        length = np.linalg.norm(right, axis=1)
         np.testing.assert_allclose(np.linalg.norm(off[0], axis=1), 0.05 * length, rtol=1e-9)
         turned = np.linalg.norm(off[0] - off[1], axis=1) / (0.05 * length)
         assert bool(np.median(turned) > 0.5) is far

@@ -46,10 +46,19 @@ def test_the_density_of_a_linear_flow() -> None:
     """x_1 = e^A x, log p(x) = log N(x_1; 0, I) + tr A, with the order of the method."""
     x = jnp.array([0.7, -0.2])
     exact = multivariate_normal.logpdf(expm(A) @ x, jnp.zeros(2), jnp.eye(2)) + jnp.trace(A)
-    density = eqx.filter_jit(lambda model: model.log_density(x))
-    errors = [abs(float(density(Flow(Config(steps=n), Linear(jnp.asarray(A)))) - exact)) for n in (8, 16)]
-    assert errors[1] < 1e-3
-    assert np.log2(errors[0] / errors[1]) == pytest.approx(2.0, abs=0.3)
+
+    @eqx.filter_jit
+    def densities(model):
+        """On the even grid, and on two that are shifted."""
+        return jnp.stack(
+            [model.log_density(x), *jax.vmap(lambda s: model.log_density(x, shift=s))(jnp.array([0.2, 0.7]))]
+        )
+
+    errors = [np.abs(densities(Flow(Config(steps=n), Linear(jnp.asarray(A)))) - exact) for n in (8, 16)]
+    assert (errors[1] < 1e-3).all()
+    assert np.log2(errors[0][0] / errors[1][0]) == pytest.approx(2.0, abs=0.3)
+    assert (errors[1][1:] < errors[0][0]).all()
+    assert len(set(errors[1].tolist())) == 3
 
 
 def test_gradients_of_the_likelihood_agree() -> None:

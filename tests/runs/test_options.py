@@ -40,7 +40,7 @@ MOST = "factors, tails, memory"
 GROUPS: dict[str, dict[str, Any]] = {
     "factors, tails, memory": {
         "noise": "low-rank", "rank": 1, "tails": "student", "memory": 3, "summary": "gru", "lags": (4,), "reach": 3,
-        "denoiser": "fixed", "strength": 0.5, "denoiser_noise": (0.1, 0.2), "backbone": "shared",
+        "denoiser": "fixed", "strength": 0.5, "denoiser_noise": (0.1, 0.2), "backbone": "shared", "network": "residual",
         "flow_loss": "student", "input_noise": (0.1, 0.05), "noise_scale": "random", "noise_target": "return",
     },
     "chord": {
@@ -51,7 +51,7 @@ GROUPS: dict[str, dict[str, Any]] = {
         "confined": False, "history": 1},
     "bridge": {
         "interpolation": "bridge", "denoiser": "state", "diffusion_loss": "log-regression", "flow_loss": "mse",
-        "tune_steps": 4, "tune_horizon": 2, "tune_paths": 2, "tune_score": "energy",
+        "tune_steps": 4, "tune_horizon": 2, "tune_paths": 2, "tune_score": "energy", "network": "residual",
     },
 }  # fmt: skip
 

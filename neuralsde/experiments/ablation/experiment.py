@@ -14,7 +14,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,10 +21,9 @@ import numpy as np
 from neuralsde.errors import InputError
 from neuralsde.experiments.ablation.problems import KNOWN, Problem, diabetes, drawn
 from neuralsde.experiments.ablation.report import page, picture
-from neuralsde.experiments.results import on_file, opening, write_results
+from neuralsde.experiments.asked import Asked, experiment
 from neuralsde.experiments.seeds import held_out_nats, train_on
 from neuralsde.models.sequence_sde import Config
-from neuralsde.train.progress import Reporter
 
 NAME = "ablation"
 OBJECTIVES: dict[str, dict[str, Any]] = {
@@ -62,29 +60,23 @@ SMALL = Size(2, 500, 200, 40, 2, 1e-2, 8, 1)
 FULL = Size(10, 100_000, 20_000, 50_000, 100, 1e-3, 128, 3, 512)
 
 
-def reproduce(
-    *,
-    out: Path,
-    seed: int = 0,
-    seeds: int = 1,
-    full: bool = False,
-    progress: Reporter | None = None,
-    size: Size | None = None,
-    problems: Sequence[str] = NAMES,
-) -> Iterator[str]:
+@experiment(NAME, Size(), FULL)
+def reproduce(asked: Asked[Size], *, problems: Sequence[str] = NAMES) -> Iterator[str]:
     """Fit everything; write ablation.json, ablation.md and ablation.png; yields lines.
 
-    seeds:    times the size. progress: not used; the fits of all seeds are one program.
+    seeds:    times the size.
     problems: some of `NAMES`; those that the same command has left in `out` stay.
     """
-    size = size or (FULL if full else Size())
-    facts: dict[str, Any] = {**opening(NAME, seed=seed, seeds=seeds, full=full, size=size), "left out": []}
-    facts["problems"] = known = on_file(facts, out).get("problems", {})
-    fits = size.fits * seeds
+    size, seed = asked.size, asked.seed
+    known = asked.before().get("problems", {})
+    facts = asked.first | {"left out": [], "problems": known}
+    fits = size.fits * asked.seeds
     for name in problems:
         began = time.monotonic()
         try:
-            problem = drawn(name, fits, size.train, size.test, seed) if name in KNOWN else diabetes(fits, seed)
+            problem = (
+                drawn(name, fits, size.train, size.test, asked.seed) if name in KNOWN else diabetes(fits, asked.seed)
+            )
         except InputError as error:
             facts["left out"].append(f"{name}: {error}")
             yield facts["left out"][-1]
@@ -94,8 +86,8 @@ def reproduce(
         yield f"{name}: " + ", ".join(f"{way} {np.mean(row['nats']):.3f}" for way, row in found.items())
         facts["problems"] = {each: known[each] for each in NAMES if each in known}
         facts["seconds"] = sum(part["seconds"] for part in facts["problems"].values())
-        write_results(NAME, facts, page(facts), out)  # after every problem: a stopped run leaves what it has
-    picture(facts, out / f"{NAME}.png")
+        asked.write(facts, page(facts))  # after every problem: a stopped run leaves what it has
+    picture(facts, asked.path())
     yield from page(facts).splitlines()
 
 

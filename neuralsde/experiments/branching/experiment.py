@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from neuralsde.evaluate.style import save
+from neuralsde.experiments.asked import Asked, experiment
 from neuralsde.experiments.branching import exact, generative, ours
 from neuralsde.experiments.branching.exact import Settings
 from neuralsde.experiments.branching.fork import DENSITIES, DURATION, Figures, demonstrations, measure, meets
 from neuralsde.experiments.branching.page import page
 from neuralsde.experiments.branching.picture import Panel, field, grid
-from neuralsde.experiments.results import opening, write_results
 from neuralsde.runs.run import Run
 from neuralsde.train.problem import TrainConfig
 from neuralsde.train.progress import Reporter
@@ -66,28 +63,20 @@ FULL = Size(5, 100_000, 512, 1e-3, 100_000, 50, 1_000, 1_000, 128, 5)
 DRAWN = 100
 
 
-def reproduce(
-    *,
-    out: Path,
-    seed: int = 0,
-    seeds: int = 1,
-    full: bool = False,
-    progress: Reporter | None = None,
-    size: Size | None = None,
-) -> Iterator[str]:
+@experiment(NAME, Size(), FULL)
+def reproduce(asked: Asked[Size]) -> Iterator[str]:
     """Fit and sample everything; write branching.json, .md and .png, and branching-field-*.png; yields lines.
 
     seeds: times the size: two seeds are six fits of each method at the default size.
     """
-    size, began = size or (FULL if full else Size()), time.monotonic()
-    facts: dict[str, Any] = {**opening(NAME, seed=seed, seeds=seeds, full=full, size=size), "densities": {}}
-    out.mkdir(parents=True, exist_ok=True)
+    size = asked.size
+    facts = asked.first | {"densities": {}}
     panels: dict[str, dict[str, Panel]] = {}
     for density in DENSITIES:
         found: dict[str, list[Figures]] = {}
-        facts["densities"][str(density)] = {"reference": references(density, size, seed), "found": {}}
+        facts["densities"][str(density)] = {"reference": references(density, size, asked.seed), "found": {}}
         panel = panels[f"density {density}"] = {}
-        for name, figures, drawn in _methods(density, size, seed, size.fits * seeds, progress):
+        for name, figures, drawn in _methods(density, size, asked.seed, size.fits * asked.seeds, asked.progress):
             found[name] = figures
             facts["densities"][str(density)]["found"][name] = [{**asdict(f), "meets": meets(f)} for f in figures]
             if name in (*PARTS, *generative.KINDS):
@@ -96,11 +85,11 @@ def reproduce(
             yield f"density {density}, {name}: {shares} % up/down, energy {_mean(figures, 'energy'):.3f}"
         headline = panel[HEADLINE]
         assert headline.run is not None
-        save(field(headline.run, headline.paths), out / f"{NAME}-field-{density}.png")
-    facts["seconds"] = round(time.monotonic() - began)
-    save(grid(panels), out / f"{NAME}.png")
+        save(field(headline.run, headline.paths), asked.path(f"-field-{density}.png"))
+    facts["seconds"] = asked.seconds
+    save(grid(panels), asked.path())
     text = page(facts)
-    write_results(NAME, facts, text, out)
+    asked.write(facts, text)
     yield from text.splitlines()
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from neuralsde.evaluate.style import save
+from neuralsde.experiments.asked import Asked, experiment
 from neuralsde.experiments.forecast import report
 from neuralsde.experiments.forecast.case import Case
 from neuralsde.experiments.forecast.data import SPECS, load
@@ -17,8 +18,7 @@ from neuralsde.experiments.forecast.harness import Outcome, evaluate
 from neuralsde.experiments.forecast.ours import SETTINGS, Settings
 from neuralsde.experiments.forecast.peers import read_peer
 from neuralsde.experiments.forecast.verdict import lines
-from neuralsde.experiments.results import on_file, opening, write_results
-from neuralsde.train.progress import Reporter
+from neuralsde.experiments.results import on_file, write_results
 
 NAME = "forecast"
 GRUS = {
@@ -62,17 +62,8 @@ ABOUT = (
 )
 
 
-def reproduce(
-    *,
-    out: Path,
-    seed: int = 0,
-    seeds: int = 1,
-    full: bool = False,
-    progress: Reporter | None = None,
-    size: Size | None = None,
-    tables: Sequence[str] = tuple(SPECS),
-    data: Path | None = None,
-) -> Iterator[str]:
+@experiment(NAME, Size(), FULL)
+def reproduce(asked: Asked[Size], *, tables: Sequence[str] = tuple(SPECS), data: Path | None = None) -> Iterator[str]:
     """Fit and score all methods, and say what came of it, line by line.
 
     seeds:  times the fits of the two networks, from `seed` on; scores are their means.
@@ -82,16 +73,18 @@ def reproduce(
     Writes forecast.json, forecast.md and forecast.png into `out` after every table. Raises InputError for a table that
     is not there, before anything is fitted.
     """
-    size = size or (FULL if full else Size())
+    size = asked.size
     loaded = {name: load(name, data) for name in tables}
-    facts = opening(NAME, seed=seed, seeds=seeds, full=full, size=size)
+    facts = dict(asked.first)
     records: dict[str, Any] = {}
     for name, table in loaded.items():
         case = Case.of(SPECS[name], table)
         yield f"{case.spec.title}: {table.n_rows} rows of {len(table)} series, {len(case.row)} windows"
         settings, gru = _trained(SETTINGS[name], size), GRUS[name]
-        for step in evaluate(case, settings, gru, seeds=range(seed, seed + seeds * size.fits), paths=size.paths,
-                             least=size.gru_seconds, earlier_paths=size.earlier_paths, progress=progress):  # fmt: skip
+        for step in evaluate(
+            case, settings, gru, seeds=asked.numbers(size.fits), paths=size.paths, least=size.gru_seconds,
+            earlier_paths=size.earlier_paths, progress=asked.progress,
+        ):  # fmt: skip
             if isinstance(step, Outcome):
                 peer = read_peer(case)
                 found = report.table_record(step, peer) | {"settings": asdict(settings), "gru": asdict(gru)}
@@ -102,10 +95,10 @@ def reproduce(
                     yield peer
             else:
                 yield step
-        records = _write(records, facts, out)
+        records = _write(records, facts, asked.out)
     for row in _asked(records):
         yield "; ".join(f"{name}: {value}" for name, value in row.items())
-    yield f"picture: {out / 'forecast.png'}; table: {out / 'forecast.md'}; figures: {out / 'forecast.json'}"
+    yield f"picture: {asked.path()}; table: {asked.path('.md')}; figures: {asked.path('.json')}"
 
 
 def _write(records: Mapping[str, Any], facts: dict[str, Any], out: Path) -> dict[str, Any]:

@@ -6,11 +6,10 @@ neuralsde reproduce digits
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from neuralsde.data.embedded import digits
+from neuralsde.experiments.asked import Asked, experiment
 from neuralsde.experiments.images.study import Case, Size, study
-from neuralsde.train.progress import Reporter
 
 CASE = Case(
     name="digits",
@@ -37,15 +36,7 @@ FULL = Size(
 )  # fmt: skip
 
 
-def reproduce(
-    *,
-    out: Path,
-    seed: int = 0,
-    seeds: int = 1,
-    full: bool = False,
-    progress: Reporter | None = None,
-    size: Size | None = None,
-) -> Iterator[str]:
+@experiment(CASE.name, DEFAULT, FULL)
+def reproduce(asked: Asked[Size]) -> Iterator[str]:
     """Write digits.json, digits.md and digits.png into `out`; yields lines as they become known."""
-    size = size or (FULL if full else DEFAULT)
-    return study(CASE, out=out, seed=seed, seeds=seeds, full=full, progress=progress, size=size)
+    return study(CASE, asked)

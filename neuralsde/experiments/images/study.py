@@ -7,7 +7,6 @@ results until they are written, and `fit` resumes it bit for bit.
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,10 +16,10 @@ import numpy as np
 
 from neuralsde.data.images import Points, Scale, SomePoints
 from neuralsde.data.split import TEST, TRAIN, VALIDATION
+from neuralsde.experiments.asked import Asked
 from neuralsde.experiments.images.classifier import fit_classifier
 from neuralsde.experiments.images.judge import Judge, gaussian_images
 from neuralsde.experiments.images.page import curve_lines, page, picture
-from neuralsde.experiments.results import opening, write_results
 from neuralsde.runs.fit import fit
 from neuralsde.runs.folder import RunFolder
 from neuralsde.runs.generative import Backbone, GenerativeRun
@@ -93,25 +92,15 @@ class Known:
         return self.data.rows(self.roles == role)
 
 
-def study(
-    case: Case,
-    *,
-    out: Path,
-    seed: int,
-    seeds: int,
-    full: bool,
-    progress: Reporter | None,
-    size: Size,
-) -> Iterator[str]:
-    """Run a case and write NAME.json, NAME.md and NAME.png into `out`; yields lines as they become known."""
-    began = time.monotonic()
-    facts = opening(case.name, seed=seed, seeds=seeds, full=full, size=size)
+def study(case: Case, asked: Asked[Size]) -> Iterator[str]:
+    """Run a case and write NAME.json, NAME.md and NAME.png; yields lines as they become known."""
+    out, seed, size, progress = asked.out, asked.seed, asked.size, asked.progress
     data = case.images()
     run = fitted(case, data, size, seed, out, progress)
     known = Known.of(case, data, size, seed)
     judge, train = known.judge, known.part(TRAIN)
     trivial = gaussian_images(known.scale, train.values, size.drawn, seed)
-    facts |= {
+    facts = asked.first | {
         "sampler": case.sampler,
         "nfe": case.nfe,
         "network": run.describe().splitlines()[1].split(";")[0].capitalize(),
@@ -124,7 +113,7 @@ def study(
         "runs": [],
     }  # fmt: skip
     yield f"classifier: right on {100 * judge.accuracy:.1f} % of held-out images; floor {judge.floor.mean:.3f}"
-    for number in range(seed, seed + seeds):
+    for number in asked.numbers(1):
         run = run if number == seed else fitted(case, data, size, number, out, progress)
         drawn = run.sample(size.drawn, sampler=case.sampler, nfe=case.nfe, seed=number)
         found = {**judge.facts(drawn).to_dict(), **likelihood(run, size, number), **trained(run)}
@@ -136,9 +125,9 @@ def study(
         )
         if number == seed and size.budgets:
             yield from curve(facts, case, run, judge, size)
-        facts["seconds"] = round(time.monotonic() - began)
-        write_results(case.name, facts, page(case.title, facts), out)
-        picture(drawn, known.part(TEST).values, out / f"{case.name}.png", facts.get("curve"), judge.floor.mean)
+        facts["seconds"] = asked.seconds
+        asked.write(facts, page(case.title, facts))
+        picture(drawn, known.part(TEST).values, asked.path(), facts.get("curve"), judge.floor.mean)
         shutil.rmtree(run_folder(case, out, number))
     yield from page(case.title, facts).splitlines()
 

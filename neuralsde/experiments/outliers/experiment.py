@@ -9,7 +9,6 @@ variance of the residuals, and wrong for skewed ones; all three are shown, expec
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +18,10 @@ import numpy as np
 from matplotlib.ticker import StrMethodFormatter
 
 from neuralsde.evaluate import style
+from neuralsde.experiments.asked import Asked, experiment
 from neuralsde.experiments.outliers import known, tables
 from neuralsde.experiments.outliers.ways import PLAIN, WAYS, efficiency
-from neuralsde.experiments.results import opening, write_results
 from neuralsde.experiments.seeds import cell
-from neuralsde.train.progress import Reporter
 
 SHARES = (0.0, 0.01, 0.05, 0.1)
 LOSSES = {
@@ -53,23 +51,15 @@ SMALL = Size(fits=2, many=4, rows=500, steps=100, fork_steps=20, weather_steps=2
 FULL = Size(fits=10, many=100, rows=20_000, steps=10_000, fork_steps=8_000, weather_steps=10_000, width=64, paths=1_000)
 
 
-def reproduce(
-    *,
-    out: Path,
-    seed: int = 0,
-    seeds: int = 1,
-    full: bool = False,
-    progress: Reporter | None = None,
-    size: Size | None = None,
-) -> Iterator[str]:
+@experiment("outliers", Size(), FULL)
+def reproduce(asked: Asked[Size]) -> Iterator[str]:
     """Fit every loss to every share of outliers, write outliers.json, .md and .png into `out`; yields lines.
 
-    seeds: times the fits of the size. progress: not used; the fits of a loss are one program.
+    seeds: times the fits of the size.
     """
-    size, began = size or (FULL if full else Size()), time.monotonic()
-    count = size.fits * seeds
-    facts: dict[str, Any] = {
-        **opening("outliers", seed=seed, seeds=seeds, full=full, size=size),
+    size = asked.size
+    count = size.fits * asked.seeds
+    facts = asked.first | {
         "fits": count,
         "known": {},
         "expected": {f"{share:g}": known.expected(share) for share in SHARES},
@@ -77,11 +67,11 @@ def reproduce(
         "weather": {},
         "fork": {},
     }
-    for part in _parts(facts, seed, count, size.many * seeds, size):
+    for part in _parts(facts, asked.seed, count, size.many * asked.seeds, size):
         yield part
-        facts["seconds"] = round(time.monotonic() - began)
-        write_results("outliers", facts, page(facts), out)  # after every part: a stopped run leaves what it has
-    _picture(facts, out / "outliers.png")
+        facts["seconds"] = asked.seconds
+        asked.write(facts, page(facts))  # after every part: a stopped run leaves what it has
+    _picture(facts, asked.path())
     yield from page(facts).splitlines()
 
 

@@ -6,11 +6,9 @@ goes on where it was, row by row.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -18,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from neuralsde.experiments.results import on_file, opening, write_results
+from neuralsde.experiments.asked import Asked, experiment
 from neuralsde.experiments.samplers import law, measure
 from neuralsde.experiments.samplers.ladder import ERROR_NFE, FAR_NFE, LAW_NFE, SLICED_W2
 from neuralsde.experiments.samplers.page import page
@@ -26,7 +24,6 @@ from neuralsde.experiments.samplers.picture import picture
 from neuralsde.experiments.samplers.rows import Row, rows
 from neuralsde.noising import Gaussian, Predictor
 from neuralsde.sampling import gaussian_moments
-from neuralsde.train.progress import Reporter
 
 NAME, PARTS = "samplers", ("found", "far", "moments", "erring")
 ERRING = 0.05
@@ -57,30 +54,22 @@ SMALL = Size(400, 800, 2, 3, 2, 400, 500, ("dpmpp-2m", "sde-dpmpp-2m"))
 FULL = Size(seeds=10, pairs=200, apart=10)
 
 
-def reproduce(
-    *,
-    out: Path,
-    seed: int = 0,
-    seeds: int = 1,
-    full: bool = False,
-    progress: Reporter | None = None,
-    size: Size | None = None,
-) -> Iterator[str]:
+@experiment(NAME, Size(), FULL)
+def reproduce(asked: Asked[Size]) -> Iterator[str]:
     """Run all samplers, write samplers.json, samplers.md and samplers.png into `out`; yields lines as they are known.
 
     seeds: times the size: two seeds are six draws of starts.
     """
-    size = size or (FULL if full else Size())
-    facts = opening(NAME, seed=seed, seeds=seeds, full=full, size=size)
-    saved = on_file(facts, out)
-    facts |= {key: saved.get(key, {}) for key in ("known", *PARTS)}
-    facts |= {"seconds": saved.get("seconds", 0), "asked": seeds * size.seeds}
-    began = time.monotonic() - facts["seconds"]
-    run = Run(size, range(seed * size.seeds, (seed + seeds) * size.seeds))
+    size = asked.size
+    saved = asked.before()
+    before = saved.get("seconds", 0)
+    facts = asked.first | {key: saved.get(key, {}) for key in ("known", *PARTS)}
+    facts["asked"] = asked.seeds * size.seeds
+    run = Run(size, range(asked.seed * size.seeds, (asked.seed + asked.seeds) * size.seeds))
 
     def save() -> None:
-        facts["seconds"] = round(time.monotonic() - began)
-        write_results(NAME, facts, page(facts), out)
+        facts["seconds"] = before + asked.seconds
+        asked.write(facts, page(facts))
 
     with jax.enable_x64(True):
         facts["known"] = facts["known"] or run.known()
@@ -91,7 +80,7 @@ def reproduce(
                     facts[part][row.label] = measured(row)
         save()
         yield f"{row.label}: " + _told(facts["found"][row.label])
-    picture(facts, out / f"{NAME}.png")
+    picture(facts, asked.path())
     yield from page(facts).splitlines()
 
 

@@ -16,7 +16,6 @@ A second sample of the exact law is the floor, a straight line to the end of the
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,9 +28,9 @@ import numpy as np
 from jaxtyping import Array
 
 from neuralsde.evaluate import style
+from neuralsde.experiments.asked import Asked, experiment
 from neuralsde.experiments.interpolation import bridge_slope
 from neuralsde.experiments.one_dimension import Line, double_well, ornstein_uhlenbeck
-from neuralsde.experiments.results import opening, write_results
 from neuralsde.experiments.seeds import cell, paths, train, window
 from neuralsde.experiments.super_resolution.laws import (
     LEVELS,
@@ -45,7 +44,6 @@ from neuralsde.experiments.super_resolution.laws import (
 )
 from neuralsde.models.sequence_sde import Config, SequenceSDE
 from neuralsde.models.sequence_sde.conditional import Points, conditional
-from neuralsde.train.progress import Reporter
 
 _EULER, _FIVE = {}, {"substeps": POINTS}
 _LINEAR = {"law": "local-linear", "substeps": POINTS}
@@ -252,37 +250,29 @@ def expectations(gap: float, size: Size) -> dict[str, dict[str, dict[str, float]
 # -- the whole of it -----------------------------------------------------------------------------------------------
 
 
-def reproduce(
-    *,
-    out: Path,
-    seed: int = 0,
-    seeds: int = 1,
-    full: bool = False,
-    progress: Reporter | None = None,
-    size: Size | None = None,
-) -> Iterator[str]:
+@experiment("super-resolution", Size(), FULL)
+def reproduce(asked: Asked[Size]) -> Iterator[str]:
     """Fit every way to each process, write super-resolution.json, .md and .png into `out`; yields lines.
 
-    seeds: times the fits of the size. progress: not used; the fits of all seeds are one program.
+    seeds: times the fits of the size.
     """
-    size, began = size or (FULL if full else Size()), time.monotonic()
-    count = size.fits * seeds
-    facts: dict[str, Any] = {
-        **opening("super-resolution", seed=seed, seeds=seeds, full=full, size=size),
+    size = asked.size
+    count = size.fits * asked.seeds
+    facts = asked.first | {
         "fits": count,
         "expected": {f"{gap:g}": expectations(gap, size) for gap in _GAPS},
         "OU": {},
     }
     shown = {}
     for gap in _GAPS:
-        facts["OU"][f"{gap:g}"], law = measure(ornstein_uhlenbeck(gap), seed, count, size)
+        facts["OU"][f"{gap:g}"], law = measure(ornstein_uhlenbeck(gap), asked.seed, count, size)
         shown |= {"OU": law} if gap == _HEADLINE else {}
         yield f"OU, θΔ = {gap:g}: {_summary(facts['OU'][f'{gap:g}'])}"
-    facts["double well"], shown["double well"] = measure(double_well(_WELL_GAP), seed, count, size)
+    facts["double well"], shown["double well"] = measure(double_well(_WELL_GAP), asked.seed, count, size)
     yield f"double well: {_summary(facts['double well'])}"
-    facts["seconds"] = round(time.monotonic() - began)
-    write_results("super-resolution", facts, page(facts), out)
-    _picture(facts, shown, out / "super-resolution.png")
+    facts["seconds"] = asked.seconds
+    asked.write(facts, page(facts))
+    _picture(facts, shown, asked.path())
     yield from page(facts).splitlines()
 
 

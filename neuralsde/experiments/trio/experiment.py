@@ -5,49 +5,39 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from neuralsde.experiments.asked import Asked, experiment
 from neuralsde.experiments.planar import Training, Trial, law, pick, train, w2_floor
-from neuralsde.experiments.results import on_file, opening, write_results
 from neuralsde.experiments.seeds import cell
 from neuralsde.experiments.trio.measure import known, measured
 from neuralsde.experiments.trio.page import page, picture, verdicts
 from neuralsde.experiments.trio.ways import FULL, SET, WAYS, Size, Way
 from neuralsde.models import energy
-from neuralsde.train.progress import Reporter
 
 
-def reproduce(
-    *,
-    out: Path,
-    seed: int = 0,
-    seeds: int = 1,
-    full: bool = False,
-    progress: Reporter | None = None,
-    size: Size | None = None,
-) -> Iterator[str]:
+@experiment("trio", Size(), FULL)
+def reproduce(asked: Asked[Size]) -> Iterator[str]:
     """Fit and sample everything, write trio.json, .md and .png into `out`; yields lines as they become known.
 
     seeds: times the size: two seeds are twice the models of each loss.
     Losses that the same command has left in `out` are kept: a run that was stopped goes on.
     """
-    size, began = size or (FULL if full else Size()), time.monotonic()
-    planar, numbers = law(SET), range(seed, seed + size.seeds * seeds)
+    size = asked.size
+    planar, numbers = law(SET), asked.numbers(size.seeds)
     trials = [Trial.of(planar, number, size.data, size.held, size.samples) for number in numbers]
-    facts = opening("trio", seed=seed, seeds=seeds, full=full, size=size)
-    facts |= on_file(facts, out) or _known(trials, size)
+    facts = asked.first | (asked.before() or _known(trials, size))
     before = facts.get("seconds", 0)
     data = jnp.stack([one.data for one in trials])
     for name in size.losses or tuple(WAYS):
         if name in facts["losses"]:
             continue
         way, start = WAYS[name], time.monotonic()
-        models = fitted(way, data, size, seed)
+        models = fitted(way, data, size, asked.seed)
         facts["training seconds"][name] = round(time.monotonic() - start, 1)
         rows = facts["losses"][name] = []
         for k, trial in enumerate(trials):
@@ -57,10 +47,10 @@ def reproduce(
         nats = [f"{key} {cell([row[key] for row in rows])}" for key in ("nats", "nats by E") if key in rows[0]]
         w2 = [f"{by} {cell([row['w2'][by] for row in rows])}" for by in rows[0]["w2"]]
         yield f"{name}: " + ", ".join(nats + w2)
-        facts["seconds"] = round(before + time.monotonic() - began)
+        facts["seconds"] = before + asked.seconds
         facts["verdicts"] = verdicts(facts)
-        write_results("trio", facts, page(facts), out)  # after every loss: a stopped run leaves what it has
-    picture(facts["points"], out / "trio.png")
+        asked.write(facts, page(facts))  # after every loss: a stopped run leaves what it has
+    picture(facts["points"], asked.path())
     yield from page(facts).splitlines()
 
 
@@ -81,7 +71,8 @@ def _known(trials: list[Trial], size: Size) -> dict[str, Any]:
 
 def fitted(way: Way, data: Float[Array, "seeds n 2"], size: Size, seed: int) -> Any:
     """Models of all seeds by one loss."""
-    how = Training(size.dear, size.small_batch) if way.dear else Training(size.cheap, size.batch)
+    steps = {"cheap": size.cheap, "chained": size.chained, "dear": size.dear}[way.steps]
+    how = Training(steps, size.batch if way.steps == "cheap" else size.small_batch, way.rate)
     make = partial(way.make, size)
     aux = partial(_chains, make) if way.keeps_chains else None
     return jax.block_until_ready(train(make, way.loss, data, how, seed=seed, aux=aux))

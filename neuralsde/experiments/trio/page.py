@@ -73,10 +73,10 @@ def page(facts: dict[str, Any]) -> str:
         "",
         f"Written by `{facts['command']}` in {facts['seconds']} s. {SET.capitalize()} with weights 1 to 8; mean over "
         f"{count} models of each loss ± standard error, the same network (width {size['width']}, {size['depth']} "
-        f"layers) everywhere, {size['cheap']} steps of {size['batch']} points, or {size['dear']} of "
-        f"{size['small_batch']} where a step is dear (the flow by likelihood, cd, pcd). Nats a held-out point: by the "
-        "probability flow, *E:* by the energy with its integral over a grid. Then sliced W2 of samples by "
-        "DPM-Solver++(2M) as an SDE and as an ODE "
+        f"layers) everywhere, {size['cheap']} steps of {size['batch']} points; where a step is dear, of "
+        f"{size['small_batch']}: {size['chained']} of cd and pcd, {size['dear']} of the flow by likelihood. Nats a "
+        "held-out point: by the probability flow, *E:* by the energy with its integral over a grid. Then sliced W2 of "
+        "samples by DPM-Solver++(2M) as an SDE and as an ODE "
         f"(velocity alone: Heun), {size['nfe']} evaluations; annealed Langevin, or MALA from the Gaussian for a single "
         f"level, {size['langevin']}; HMC annealed over {size['temperatures']} temperatures. Floor of W2, real against "
         f"real: {least['mean']:.3f} (95 %: {least['quantile']:.3f}).",

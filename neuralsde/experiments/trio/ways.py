@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -29,7 +29,9 @@ MARKS = dict(zip(WHY.values(), "abcd", strict=True))
 
 @dataclass(frozen=True)
 class Size:
-    """`losses`: all for (); `exact`: the exact score too; `cheap` steps, `dear` ones where one is many evaluations."""
+    """`losses`: all for (); `exact`: the exact score too; `cheap` steps of a `batch`; where one is many evaluations, of
+    a `small_batch`: `chained` ones if they walk, `dear` ones if they solve an ODE.
+    """
 
     losses: tuple[str, ...] = ()
     exact: bool = True
@@ -39,7 +41,8 @@ class Size:
     samples: int = 2_500
     width: int = 64
     depth: int = 3
-    cheap: int = 1_500
+    cheap: int = 5_000
+    chained: int = 1_500
     dear: int = 500
     batch: int = 256
     small_batch: int = 128
@@ -53,18 +56,29 @@ class Size:
 
 SMALL = Size(
     losses=("persistent CD",), exact=False, seeds=2, data=100, held=10, samples=32, width=8, depth=1,
-    cheap=3, dear=2, batch=8, small_batch=8, nfe=4, langevin=20, solve=2, chains=16, temperatures=4, grid=20,
+    cheap=3, chained=2, dear=2, batch=8, small_batch=8, nfe=4, langevin=20, solve=2, chains=16, temperatures=4, grid=20,
 )  # fmt: skip
-FULL = Size(seeds=5, data=100_000, held=10_000, samples=20_000, width=256, cheap=40_000, dear=20_000, batch=1_024)
+FULL = Size(
+    seeds=5,
+    data=100_000,
+    held=10_000,
+    samples=20_000,
+    width=256,
+    cheap=40_000,
+    chained=20_000,
+    dear=20_000,
+    batch=1_024,
+)
 
 
 class Way(NamedTuple):
-    """A loss: what it needs, and what it leaves in the network."""
+    """A loss: what it needs, and what it leaves in the network. steps: see `Size`. rate: of Adam, at its highest."""
 
     holds: Holds
     make: Callable[[Size, Any], Any]
     loss: Callable[..., Any]
-    dear: bool = False
+    steps: Literal["cheap", "chained", "dear"] = "cheap"
+    rate: float = 2e-3
     keeps_chains: bool = False
 
 
@@ -77,8 +91,8 @@ def _matched(size: Size, key: Any, **options: Any) -> flow_matching.FlowMatching
 
 
 def _energetic(size: Size, key: Any, **options: Any) -> energy.EnergyModel:
-    config = energy.Config(chain=energy.Langevin(8, 3e-3), chains=2 * size.small_batch, decay=1e-4, **options)
-    return energy.EnergyModel(config, network(size, key))
+    config = energy.Config(chain=energy.Langevin(8, 3e-3), chains=2 * size.small_batch, decay=1e-4)
+    return energy.EnergyModel(replace(config, **options), network(size, key))
 
 
 def _flowing(size: Size, key: Any) -> flow.Flow:
@@ -93,10 +107,12 @@ WAYS: dict[str, Way] = {
     "implicit score matching": Way("score", partial(_scored, objective="implicit"), score.loss),
     "flow matching": Way("score", _matched, flow_matching.loss),
     "denoising, energy": Way("levels", _energetic, energy.loss),
-    "flow matching, OT pairs": Way("velocity", partial(_matched, coupling="ot", group=64), flow_matching.loss),
-    "maximum likelihood flow": Way("velocity", _flowing, flow.loss, dear=True),
-    "contrastive divergence": Way("energy", partial(_energetic, objective="cd"), energy.loss, dear=True),
-    "persistent CD": Way("energy", partial(_energetic, objective="pcd"), energy.loss, dear=True, keeps_chains=True),
+    "flow matching, OT pairs": Way("velocity", partial(_matched, coupling="ot", group=16), flow_matching.loss),
+    "maximum likelihood flow": Way("velocity", _flowing, flow.loss, "dear", 1e-3),
+    "contrastive divergence": Way("energy", partial(_energetic, objective="cd"), energy.loss, "chained"),
+    "persistent CD": Way(
+        "energy", partial(_energetic, objective="pcd", decay=0.1, fresh=0.1), energy.loss, "chained", 1e-3, True
+    ),
     "noise-contrastive": Way("energy", partial(_energetic, objective="nce"), energy.loss),
 }
 

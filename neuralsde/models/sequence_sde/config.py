@@ -27,6 +27,7 @@ NoiseTarget = Literal["keep", "return"]
 Summary = Literal["gru", "attention"]
 PastUnits = Literal["sd", "walk"]
 Backbone = Literal["separate", "shared"]
+Network = Literal["mlp", "residual"]
 TuneScore = Literal["crps", "energy"]
 
 
@@ -52,6 +53,7 @@ class Config:
 
     **What it is made of.**
     width, depth: hidden units and layers of each network.
+    network:      "mlp", or "residual": `depth` residual blocks of two layers each, which may be many.
     backbone:     "separate" networks for flow, diffusion and denoiser, or heads on one "shared" one.
     noise:        "diagonal"; "low-rank" plus diagonal, `rank` common factors; "full", a Cholesky factor.
     tails:        "gaussian", or "student": every gap runs on a random clock, so that a step has Student's law.
@@ -98,6 +100,7 @@ class Config:
 
     width: int = 64
     depth: int = 2
+    network: Network = "mlp"
     backbone: Backbone = "separate"
     noise: NoiseShape = "diagonal"
     rank: int = 2
@@ -172,6 +175,7 @@ _CHOICES = {
     "noise_scale": NoiseScale,
     "noise_target": NoiseTarget,
     "summary": Summary,
+    "network": Network,
     "backbone": Backbone,
     "tune_score": TuneScore,
 }

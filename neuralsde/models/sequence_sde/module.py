@@ -28,7 +28,7 @@ from neuralsde.models.sequence_sde.law import StepLaw, spread
 from neuralsde.models.sequence_sde.memory import SUMMARIES, Attention, Recurrent
 from neuralsde.models.sequence_sde.transition import Drift, Noise, local_linear, one_step, several_steps
 from neuralsde.models.sequence_sde.window import Window, feature_size
-from neuralsde.nets import MLP
+from neuralsde.nets import MLP, ResidualMLP, ResidualTrunk
 from neuralsde.sde import SDE, Diagonal, General, Ito
 from neuralsde.sde.reversal import covariance_divergence
 
@@ -82,10 +82,10 @@ class SequenceSDE(eqx.Module):
     travel:     model time in which the data move by one s.d. of the denoiser's noise.
     """
 
-    flow_net: MLP
-    diffusion_net: MLP
-    denoiser_net: MLP | None
-    trunk: eqx.nn.MLP | None
+    flow_net: MLP | ResidualMLP
+    diffusion_net: MLP | ResidualMLP
+    denoiser_net: MLP | ResidualMLP | None
+    trunk: eqx.nn.MLP | ResidualTrunk | None
     memory_net: Recurrent | Attention | None
     tail: Array | None
     walk: np.ndarray
@@ -119,11 +119,11 @@ class SequenceSDE(eqx.Module):
         shared = config.backbone == "shared"
         self.memory_net = SUMMARIES[config.summary](d, config.width, key=memory_key) if config.memory else None
         self.trunk = _trunk(size, config, trunk_key) if shared else None
-        size, depth = (size + config.width, 0) if shared else (size, config.depth)
-        self.flow_net = MLP(size, d, width=config.width, depth=depth, key=flow_key)
-        self.diffusion_net = MLP(size, _noise_size(config, d), width=config.width, depth=depth, key=diffusion_key)
+        size += config.width if shared else 0
+        self.flow_net = _head(size, d, config, flow_key)
+        self.diffusion_net = _head(size, _noise_size(config, d), config, diffusion_key)
         has_denoiser = config.denoiser != "none"
-        self.denoiser_net = MLP(size, d, width=config.width, depth=depth, key=denoiser_key) if has_denoiser else None
+        self.denoiser_net = _head(size, d, config, denoiser_key) if has_denoiser else None
         self.tail = None
         if config.tails == "student":
             self.tail = jnp.full(d if config.noise == "diagonal" else 1, np.log(FIRST_DOF - FEWEST_DOF), jnp.float32)
@@ -328,7 +328,16 @@ def _first_strength(config: Config) -> float:
     return 0.0 if config.denoiser == "calibrated" else config.strength
 
 
-def _trunk(size: int, config: Config, key: Key[Array, ""]) -> eqx.nn.MLP:
+def _head(size: int, out: int, config: Config, key: Key[Array, ""]) -> MLP | ResidualMLP:
+    """One coefficient's network, or on a shared trunk a linear map."""
+    if config.network == "residual" and config.backbone == "separate":
+        return ResidualMLP(size, out, width=config.width, blocks=config.depth, key=key)
+    return MLP(size, out, width=config.width, depth=0 if config.backbone == "shared" else config.depth, key=key)
+
+
+def _trunk(size: int, config: Config, key: Key[Array, ""]) -> eqx.nn.MLP | ResidualTrunk:
+    if config.network == "residual":
+        return ResidualTrunk(size, width=config.width, blocks=config.depth, key=key)
     depth = max(config.depth - 1, 0)
     return eqx.nn.MLP(
         size, config.width, config.width, depth, activation=jax.nn.silu, final_activation=jax.nn.silu, key=key

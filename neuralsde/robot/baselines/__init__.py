@@ -1,0 +1,15 @@
+"""Policies that draw a whole plan at once, on the backbone and the budget of the SDE policy.
+
+chunk.py          the network of a plan: history in, plan out, with or without a noised plan beside it
+cloning.py        the mean plan (behaviour cloning by least squares)
+mixture.py        a mixture of Gaussians over plans
+diffusion.py      a diffusion model of plans: DDPM, DDIM and the other samplers of `sampling/`
+flow_matching.py  straight lines from noise to plans
+"""
+
+from neuralsde.robot.baselines.cloning import Cloning
+from neuralsde.robot.baselines.diffusion import Diffusion
+from neuralsde.robot.baselines.flow_matching import FlowMatching
+from neuralsde.robot.baselines.mixture import Mixture
+
+__all__ = ["Cloning", "Diffusion", "FlowMatching", "Mixture"]
