@@ -71,10 +71,10 @@ CASE = Case(
     nfe=40,
     remarks=(
         "",
-        "The default is small: broken and doubled strokes are what the classifier is unsure of. More steps mend them "
-        "(after 1,500 of 128 images it was sure of 69 %); `--full` was not run. The noise levels are chosen for images: "
-        "fewer than one draw in a thousand is below one grey level in 256, which most of the bits are about, so that on "
-        "mostly blank pages counting each pixel's values by itself costs fewer of them.",
+        "The default is small: broken and doubled strokes are what the classifier is unsure of. More steps mend "
+        "them (after 1,500 of 128 images it was sure of 69 %); `--full` was not run. The noise levels are chosen "
+        "for images: fewer than one draw in a thousand is below one grey level in 256, which most of the bits are "
+        "about, so that on mostly blank pages counting each pixel's values by itself costs fewer of them.",
     ),
 )
 DEFAULT = Size(
