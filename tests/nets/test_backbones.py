@@ -21,7 +21,8 @@ def randomised(net):
     """The same network with every weight drawn anew: those that start at zero hide what is behind them."""
     arrays, rest = eqx.partition(net, eqx.is_inexact_array)
     leaves, structure = jax.tree.flatten(arrays)
-    drawn = [0.3 * jax.random.normal(jax.random.fold_in(KEY, k), leaf.shape) for k, leaf in enumerate(leaves)]
+    rng = np.random.default_rng(0)  # not JAX's, which would compile a program for every shape
+    drawn = [jax.device_put(0.3 * rng.standard_normal(leaf.shape, np.float32)) for leaf in leaves]
     return eqx.combine(jax.tree.unflatten(structure, drawn), rest)
 
 

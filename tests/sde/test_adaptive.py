@@ -20,13 +20,18 @@ TS = np.array([0.0, 0.4, 1.0])
 
 
 def solve(a, b, key, tolerance):
-    """The end, then the whole solution: `value_and_grad` of it under `vmap` is the one program of these tests."""
+    """The end, then the whole solution: `value_and_grad` of it, path by path, is the one program of these tests."""
     process = LiExample3(a, b).process()
     found = simulate_adaptive(process, 0.4, TS, key=key, rtol=tolerance, atol=tolerance, max_steps=256)
     return found.ys[-1], found
 
 
-graded = jax.jit(jax.vmap(jax.value_and_grad(solve, (0, 1), has_aux=True), (None, None, 0, None)))
+one = jax.jit(jax.value_and_grad(solve, (0, 1), has_aux=True))
+
+
+def graded(a, b, keys, tolerance):
+    """Of many paths, with a leading axis."""
+    return jax.tree.map(lambda *parts: np.stack(parts), *(one(a, b, key, tolerance) for key in keys))
 
 
 @jax.jit
