@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
 from neuralsde.errors import InputError, RunFailed
-from neuralsde.noising import Predictor, Spacing
+from neuralsde.noising import Kind, Predictor, Schedule, Spacing
 from neuralsde.sampling.loop import Sampler, Samples, sample
 
 
@@ -48,32 +50,49 @@ def draw(
     if ts is None:
         steps = sampler.steps_for(nfe) if nfe is not None else steps
         assert steps is not None
-        ts = sampler.times(predictor.schedule, steps, spacing)
-    check_times(ts, sampler, predictor)
-    start, noise = jax.random.split(key)
-    x = predictor.schedule.prior_sd * jax.random.normal(start, (n, *shape)) if x is None else x
-    found = _many(predictor, x, ts, sampler, jax.random.split(noise, n), save)
-    found = eqx.tree_at(lambda s: (s.ts, s.nfe), found, (ts, found.nfe if sampler.adaptive else found.nfe[0]))
+        ts = _times(sampler, predictor.schedule, predictor.kind, steps, spacing, jnp.result_type(float))
+    else:
+        check_times(ts, sampler, predictor.schedule, predictor.kind)
+    found = _many(predictor, x, ts, sampler, key, (n, *shape), save)
     raise_if_failed(found)
     return found
 
 
 @eqx.filter_jit
-def _many(predictor: Any, x: Array, ts: Array, sampler: Sampler, keys: Any, save: bool) -> Samples:
-    return jax.vmap(lambda x, k: sample(predictor, x, ts, sampler=sampler, key=k, save=save))(x, keys)
+def _many(
+    predictor: Predictor, x: Array | None, ts: Array, sampler: Sampler, key: Key[Array, ""], shape: tuple[int, ...],
+    save: bool,
+) -> Samples:  # fmt: skip
+    """Everything that touches numbers is one program: a dozen calls of their own cost more than a small network."""
+    start, noise = jax.random.split(key)
+    x = predictor.schedule.prior_sd * jax.random.normal(start, shape) if x is None else x
+    found = jax.vmap(lambda x, k: sample(predictor, x, ts, sampler=sampler, key=k, save=save))(
+        x, jax.random.split(noise, shape[0])
+    )
+    return eqx.tree_at(lambda s: (s.ts, s.nfe), found, (ts, found.nfe if sampler.adaptive else found.nfe[0]))
 
 
-def check_times(ts: Float[Array, " k"], sampler: Sampler, predictor: Predictor) -> None:
+@lru_cache(maxsize=256)
+def _times(
+    sampler: Sampler, schedule: Schedule, kind: Kind, steps: int, spacing: Spacing | None, dtype: Any
+) -> Float[Array, " k"]:
+    """A sampler's own grid in floats of the type `dtype`, checked; kept: for a few samples it is half of the time."""
+    ts = sampler.times(schedule, steps, spacing)
+    check_times(ts, sampler, schedule, kind)
+    return ts
+
+
+def check_times(ts: Float[Array, " k"], sampler: Sampler, schedule: Schedule, kind: Kind) -> None:
     """Refuse a grid that does not decrease, or on which the network would be asked where it has no answer."""
     grid = np.asarray(ts)
     if grid.ndim != 1 or len(grid) < 2 or not (np.diff(grid) < 0).all():
         raise InputError(f"ts of shape {grid.shape}", "not a way from noise to data", "decreasing times, two or more")
     if grid[-1] < 0:
         raise InputError(f"ts that end at {grid[-1]:g}", expected="times of at least 0")
-    flows = sampler.flows and predictor.kind == "velocity"
-    if sampler.clean or flows or float(predictor.schedule.sigma(grid[-1])) > 0:
+    flows = sampler.flows and kind == "velocity"
+    if sampler.clean or flows or float(schedule.sigma(grid[-1])) > 0:
         return
-    name, schedule = type(sampler).__name__, predictor.schedule
+    name = type(sampler).__name__
     raise InputError(
         f"ts that end at {grid[-1]:g}, where {type(schedule).__name__} has no noise left",
         f"there is no score there, and {name} asks for one",

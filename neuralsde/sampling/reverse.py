@@ -12,6 +12,7 @@ method=method)`; from one key they follow one path.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import equinox as eqx
@@ -83,17 +84,7 @@ class ReverseSDE(Sampler):
 
     @property
     def cost(self) -> int:
-        """Counted while a step is traced on a toy problem."""
-        predict = Counting(Predictor(lambda x, t: -x, "score", EDM()))
-
-        def one(x: Array) -> Array:
-            carry = self.start(predict, x[None], x)
-            predict.calls = 0
-            cell = Cell(x, 0.5 * x, x, jnp.asarray(0), 1)
-            return self.step(predict, cell, x, carry, key=jax.random.key(0))[0]
-
-        jax.eval_shape(one, jnp.ones(()))
-        return int(predict.calls)
+        return _cost(self)
 
     @property
     def clean(self) -> bool:
@@ -125,3 +116,18 @@ class ReverseSDE(Sampler):
         piece = sde.Cell(-cell.t, -cell.s, h, W, H, None, own)
         memory = self.method.step(self._process(predict), memory, piece, None)
         return self.method.state(memory), memory
+
+
+@lru_cache(maxsize=64)
+def _cost(sampler: ReverseSDE) -> int:
+    """Evaluations of a step, counted while it is traced on a toy problem; once for each sampler."""
+    predict = Counting(Predictor(lambda x, t: -x, "score", EDM()))
+
+    def one(x: Array) -> Array:
+        carry = sampler.start(predict, x[None], x)
+        predict.calls = 0
+        cell = Cell(x, 0.5 * x, x, jnp.asarray(0), 1)
+        return sampler.step(predict, cell, x, carry, key=jax.random.key(0))[0]
+
+    jax.eval_shape(one, jnp.ones(()))
+    return int(predict.calls)
