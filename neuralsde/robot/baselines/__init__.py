@@ -1,6 +1,6 @@
 """Policies that draw a whole plan at once, on the backbone and the budget of the SDE policy.
 
-chunk.py          the network of a plan: history in, plan out, with or without a noised plan beside it
+chunk.py          a plan drawn whole from noise: its network, and its law under any sampler
 cloning.py        the mean plan (behaviour cloning by least squares)
 mixture.py        a mixture of Gaussians over plans
 diffusion.py      a diffusion model of plans: DDPM, DDIM and the other samplers of `sampling/`

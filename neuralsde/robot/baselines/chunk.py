@@ -1,4 +1,4 @@
-"""The network of a plan as one vector, and how samplers of `sampling/` make plans with it.
+"""A plan drawn whole, from noise: its network, and the law that any sampler of `sampling/` makes of it.
 
 A noised plan x_t, its clock and the history go through one residual network, as those of the SDE policy do. In the
 losses of `models/` the history takes the place of a label.
@@ -6,6 +6,7 @@ losses of `models/` the history takes the place of a label.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -14,10 +15,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from neuralsde.errors import InputError
+from neuralsde.models.flow_matching import FlowMatching
+from neuralsde.models.score import ScoreModel
 from neuralsde.nets import Conditions, ResidualMLP
-from neuralsde.noising import Predictor
-from neuralsde.robot.plan_law import Execution, Planned, Shape
-from neuralsde.sampling import Sampler, sample
+from neuralsde.robot.plan_law import Execution, PlanLaw, Planned, Shape
+from neuralsde.robot.plans import Batch
+from neuralsde.sampling import sample, sampler_named
 
 _CLOCK = 32
 
@@ -40,17 +43,39 @@ class ChunkNet(eqx.Module):
         return self.net(jnp.concatenate([x.ravel(), told, history])).reshape(x.shape)
 
 
-def sampled(
-    predictor: Predictor, ends: tuple[float, float] | None, sampler: Sampler, how: Execution, shape: Shape, key: Any
-) -> Planned:
-    """A plan with at most `how.budget` evaluations. ends: first and last time, those of the sampler by default."""
-    if sampler.stochastic and not how.noise:
-        name = type(sampler).__name__
-        raise InputError(f"noise=False for {name}", "it draws noise at every step", hint="sampler='ddim' or 'euler'")
-    schedule, steps = predictor.schedule, sampler.steps_for(how.budget)
-    with jax.ensure_compile_time_eval():  # a grid is checked as numbers
-        ts = sampler.times(schedule, steps) if ends is None else jnp.linspace(*ends, steps + 1)
-    start_key, key = jax.random.split(key)
-    x = schedule.prior_sd * jax.random.normal(start_key, (shape.horizon, shape.action)) * how.noise
-    found = sample(predictor, x, ts, sampler=sampler, key=key)
-    return Planned(found.x[: how.execute], found.nfe)
+class ChunkPlan(PlanLaw):
+    """Plans from noise, step by step.
+
+    model:     of `models.score` or `models.flow_matching`, over a `ChunkNet`. objective: its loss.
+    sampler:   by name, used unless another is asked for.
+    ends:      first and last time for a sampler that follows the velocity alone; None for the sampler's own grid.
+    """
+
+    shape: Shape = eqx.field(static=True)
+    model: ScoreModel | FlowMatching
+    objective: Callable[..., tuple[Array, tuple[dict[str, Array], Any]]] = eqx.field(static=True)
+    sampler: str = eqx.field(static=True)
+    ends: tuple[float, float] | None = eqx.field(static=True, default=None)
+
+    def loss(self, batch: Batch, aux: Any, *, key: Key[Array, ""]) -> tuple[Array, tuple[dict[str, Array], Any]]:
+        history = batch.history.reshape(len(batch.history), -1)
+        return self.objective(self.model, (batch.plan, history), aux, key=key)
+
+    def plan(
+        self, history: Float[Array, "n_obs f"], action: Float[Array, " a"], how: Execution, *, key: Key[Array, ""]
+    ) -> Planned:
+        """At most `how.budget` evaluations."""
+        sampler, predictor = sampler_named(how.sampler or self.sampler), self.model.predictor(history.ravel())
+        if sampler.stochastic and not how.noise:
+            name = type(sampler).__name__
+            raise InputError(
+                f"noise=False for {name}", "it draws noise at every step", hint="sampler='ddim' or 'euler'"
+            )
+        schedule, steps = predictor.schedule, sampler.steps_for(how.budget)
+        ends = self.ends if sampler.flows else None
+        with jax.ensure_compile_time_eval():  # a grid is checked as numbers
+            ts = sampler.times(schedule, steps) if ends is None else jnp.linspace(*ends, steps + 1)
+        start_key, key = jax.random.split(key)
+        x = schedule.prior_sd * jax.random.normal(start_key, (self.shape.horizon, self.shape.action)) * how.noise
+        found = sample(predictor, x, ts, sampler=sampler, key=key)
+        return Planned(found.x[: how.execute], found.nfe)

@@ -11,14 +11,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-import equinox as eqx
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Key
 
 from neuralsde.models import score
 from neuralsde.noising import Cosine
-from neuralsde.robot.baselines.chunk import ChunkNet, sampled
-from neuralsde.robot.plan_law import Execution, PlanLaw, Planned, Shape
-from neuralsde.robot.plans import Batch
+from neuralsde.robot.baselines.chunk import ChunkNet, ChunkPlan
+from neuralsde.robot.plan_law import Shape
 from neuralsde.sampling import sampler_named
 
 OPTIONS = score.Config(schedule=Cosine(), kind="edm", weighting="simple", data_sd=0.4, unlabelled=0.0)
@@ -32,26 +30,7 @@ class Diffusion:
     options: score.Config = field(default=OPTIONS)
     sampler: str = "ddim"
 
-    def build(self, shape: Shape, width: int, blocks: int, facts: Any, *, key: Key[Array, ""]) -> DiffusionPlan:
+    def build(self, shape: Shape, width: int, blocks: int, facts: Any, *, key: Key[Array, ""]) -> ChunkPlan:
         sampler_named(self.sampler)
-        return DiffusionPlan(
-            shape, score.ScoreModel(self.options, ChunkNet(shape, width, blocks, key=key)), self.sampler
-        )
-
-
-class DiffusionPlan(PlanLaw):
-    """Plans from noise, step by step."""
-
-    shape: Shape = eqx.field(static=True)
-    model: score.ScoreModel
-    sampler: str = eqx.field(static=True)
-
-    def loss(self, batch: Batch, aux: Any, *, key: Key[Array, ""]) -> tuple[Array, tuple[dict[str, Array], Any]]:
-        history = batch.history.reshape(len(batch.history), -1)
-        return score.loss(self.model, (batch.plan, history), aux, key=key)
-
-    def plan(
-        self, history: Float[Array, "n_obs f"], action: Float[Array, " a"], how: Execution, *, key: Key[Array, ""]
-    ) -> Planned:
-        sampler = sampler_named(how.sampler or self.sampler)
-        return sampled(self.model.predictor(history.ravel()), None, sampler, how, self.shape, key)
+        net = ChunkNet(shape, width, blocks, key=key)
+        return ChunkPlan(shape, score.ScoreModel(self.options, net), score.loss, self.sampler)

@@ -9,14 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-import equinox as eqx
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Key
 
 from neuralsde.errors import InputError
 from neuralsde.models import flow_matching
-from neuralsde.robot.baselines.chunk import ChunkNet, sampled
-from neuralsde.robot.plan_law import Execution, PlanLaw, Planned, Shape
-from neuralsde.robot.plans import Batch
+from neuralsde.robot.baselines.chunk import ChunkNet, ChunkPlan
+from neuralsde.robot.plan_law import Shape
 from neuralsde.sampling import sampler_named
 
 OPTIONS = flow_matching.Config(unlabelled=0.0)
@@ -37,27 +35,8 @@ class FlowMatching:
                 "coupling='independent'",
             )
 
-    def build(self, shape: Shape, width: int, blocks: int, facts: Any, *, key: Key[Array, ""]) -> FlowPlan:
+    def build(self, shape: Shape, width: int, blocks: int, facts: Any, *, key: Key[Array, ""]) -> ChunkPlan:
         sampler_named(self.sampler)
-        net = ChunkNet(shape, width, blocks, key=key)
-        return FlowPlan(shape, flow_matching.FlowMatching(self.options, net), self.sampler)
-
-
-class FlowPlan(PlanLaw):
-    """Plans along a learned velocity."""
-
-    shape: Shape = eqx.field(static=True)
-    model: flow_matching.FlowMatching
-    sampler: str = eqx.field(static=True)
-
-    def loss(self, batch: Batch, aux: Any, *, key: Key[Array, ""]) -> tuple[Array, tuple[dict[str, Array], Any]]:
-        history = batch.history.reshape(len(batch.history), -1)
-        return flow_matching.loss(self.model, (batch.plan, history), aux, key=key)
-
-    def plan(
-        self, history: Float[Array, "n_obs f"], action: Float[Array, " a"], how: Execution, *, key: Key[Array, ""]
-    ) -> Planned:
-        sampler = sampler_named(how.sampler or self.sampler)
-        low, high = self.model.config.ends
-        ends = (high, low) if sampler.flows else None
-        return sampled(self.model.predictor(history.ravel()), ends, sampler, how, self.shape, key)
+        model = flow_matching.FlowMatching(self.options, ChunkNet(shape, width, blocks, key=key))
+        low, high = self.options.ends
+        return ChunkPlan(shape, model, flow_matching.loss, self.sampler, (high, low))
