@@ -18,8 +18,8 @@ from neuralsde.experiments.asked import Asked
 from neuralsde.experiments.images.digits import CASE, SMALL
 from neuralsde.experiments.images.judge import gaussian_images
 from neuralsde.experiments.images.mnist import mnist
-from neuralsde.experiments.images.page import rows_of
-from neuralsde.experiments.images.study import Known, study
+from neuralsde.experiments.images.page import others, rows_of
+from neuralsde.experiments.images.study import Known, shared_out, study
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +51,12 @@ def test_a_class_that_is_drawn_too_often_shows_in_the_shares(known: Known) -> No
     assert known.judge.facts(data.values).shares_off < 0.03
 
 
+def test_a_share_is_dealt_in_whole_numbers() -> None:
+    assert shared_out(np.array([5, 3, 2]), 10) == [5, 3, 2]
+    assert shared_out(np.array([1, 1, 1]), 10) in ([4, 3, 3], [3, 4, 3], [3, 3, 4])
+    assert sum(shared_out(np.array([0.3, 12.4, 7.7]), 101)) == 101
+
+
 def test_what_was_asked_is_judged_on_the_mean() -> None:
     real = {"frechet": 2.0, "sure": 0.97, "shares_off": 0.01}
     run = {"frechet": 5.0, "sure": 0.8, "shares_off": 0.04, "copies": 0.9}
@@ -60,11 +66,12 @@ def test_what_was_asked_is_judged_on_the_mean() -> None:
 
 
 def test_a_small_run_of_the_whole(tmp_path: Path) -> None:
-    case = replace(CASE, curve=("dpmpp-2m",))  # of the evaluations that are drawn with: one program
+    case = replace(CASE, curve=("dpmpp-2m",), guidance=1.5)  # of the evaluations that are drawn with: one program
     lines = list(study(case, Asked.of(case.name, SMALL, out=tmp_path)))
     facts = json.loads((tmp_path / "digits.json").read_text())
     assert facts["command"] == "neuralsde reproduce digits --seed 0 --seeds 1"
     assert list(facts["curve"]["dpmpp-2m"]) == ["32"]
+    assert others(facts) == ["guided", "unlabelled"]
     page = (tmp_path / "digits.md").read_text()
     assert all(told in page for told in ("## Evaluations of the network", "| `dpmpp-2m` |", "bits per dimension"))
     assert page.strip().splitlines() == [line.rstrip() for line in lines[-len(page.strip().splitlines()) :]]

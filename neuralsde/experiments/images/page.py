@@ -22,7 +22,7 @@ def rows_of(facts: dict[str, Any]) -> list[dict[str, str]]:
     real, trivial = facts["real"], facts["trivial"]
     ratio = [run["frechet"] / real["frechet"] for run in facts["runs"]]
     sure, off = ([100 * run[key] for run in facts["runs"]] for key in ("sure", "shares_off"))
-    return [
+    rows = [
         row("Fréchet distance / real against real", ratio, 1.0, trivial["frechet"] / real["frechet"],
             f"at most {FRECHET:g}", np.mean(ratio) <= FRECHET),
         row("images of which the classifier is sure, %", sure, 100 * real["sure"], 100 * trivial["sure"],
@@ -32,6 +32,16 @@ def rows_of(facts: dict[str, Any]) -> list[dict[str, str]]:
         row("distance to the nearest training image / held-out images'", [run["copies"] for run in facts["runs"]],
             1.0, trivial["copies"], "not asked", None),
     ]  # fmt: skip
+    units = (("frechet", 1 / real["frechet"]), ("sure", 100.0), ("shares_off", 100.0), ("copies", 1.0))
+    for name in others(facts):
+        for line, (key, unit) in zip(rows, units, strict=True):
+            line[name] = cell([unit * run[name][key] for run in facts["runs"]], 2)
+    return rows
+
+
+def others(facts: dict[str, Any]) -> list[str]:
+    """Other ways of drawing that were judged as well."""
+    return [name for name, found in facts["runs"][0].items() if isinstance(found, dict) and "frechet" in found]
 
 
 def row(name: str, values: Sequence[float], floor: float, trivial: float, asked: str, holds: Any) -> dict[str, str]:
@@ -65,7 +75,7 @@ def page(title: str, facts: dict[str, Any]) -> str:
         f"real against real ({real['frechet']:.2f} in squared units of the features, 95 % of pairs below "
         f"{real['frechet 95']:.2f}). Gaussian: draws of one Gaussian with the mean and covariance of the training "
         f"images. The features are those of a classifier trained here, right on {100 * real['accuracy']:.1f} % of "
-        "held-out images.",
+        "held-out images." + _classes(facts),
         "",
         *table(rows_of(facts)),
         "",
@@ -89,6 +99,16 @@ def page(title: str, facts: dict[str, Any]) -> str:
     lines.append(f"| the model | {np.mean(bits):.4f} ± {first['bits error']:.4f}{between} |")
     lines += [f"| {name} | {value:.4f} ± {error:.4f} |" for name, (value, error) in first["simple"].items()]
     return "\n".join([*lines, *facts.get("more", [])])
+
+
+def _classes(facts: dict[str, Any]) -> str:
+    if not others(facts):
+        return ""
+    return (
+        " The network is told of classes, but for one image in ten. Measured are images of a class that was drawn by "
+        f"its share of the training images; guided: the same with classifier-free guidance of {facts['guidance']:g}, "
+        "which is no longer the law that was learnt; unlabelled: no class is told."
+    )
 
 
 def curve_lines(curve: dict[str, dict[str, float]], floor: float, budgets: Sequence[int]) -> list[str]:

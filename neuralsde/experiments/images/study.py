@@ -27,6 +27,9 @@ from neuralsde.sampling.registry import sampler_named
 from neuralsde.train.problem import TrainConfig
 from neuralsde.train.progress import Reporter
 
+OTHERS = ("guided", "unlabelled")
+"""Ways to draw from a network that knows classes, which are told beside what is judged."""
+
 
 @dataclass(frozen=True)
 class Size:
@@ -50,7 +53,11 @@ class Size:
 
 @dataclass(frozen=True)
 class Case:
-    """An experiment: its images with labels, how many are held out, how they are drawn, what is to be said."""
+    """An experiment: its images with labels, how many are held out, how they are drawn, what is to be said.
+
+    guidance: 0: the network never sees a label. Otherwise it is told of classes: what is judged are images of a class
+    that was drawn by its share; beside them the same guided with this weight.
+    """
 
     name: str
     title: str
@@ -60,6 +67,7 @@ class Case:
     rate: float
     sampler: str
     nfe: int
+    guidance: float = 0.0
     curve: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
 
@@ -103,6 +111,7 @@ def study(case: Case, asked: Asked[Size]) -> Iterator[str]:
     facts = asked.first | {
         "sampler": case.sampler,
         "nfe": case.nfe,
+        "guidance": case.guidance,
         "network": run.describe().splitlines()[1].split(";")[0].capitalize(),
         "real": {
             "frechet": judge.floor.mean, "frechet 95": judge.floor.quantile, "sure": judge.sure_of_real,
@@ -115,14 +124,13 @@ def study(case: Case, asked: Asked[Size]) -> Iterator[str]:
     yield f"classifier: right on {100 * judge.accuracy:.1f} % of held-out images; floor {judge.floor.mean:.3f}"
     for number in asked.numbers(1):
         run = run if number == seed else fitted(case, data, size, number, out, progress)
-        drawn = run.sample(size.drawn, sampler=case.sampler, nfe=case.nfe, seed=number)
-        found = {**judge.facts(drawn).to_dict(), **likelihood(run, size, number), **trained(run)}
+        drawn, found = judged(case, run, known, size, number)
+        found |= {**likelihood(run, size, number), **trained(run)}
         facts["runs"].append(found)
-        ratio = found["frechet"] / judge.floor.mean
-        yield (
-            f"seed {number}: Fréchet distance {ratio:.2f} times the floor, sure of {100 * found['sure']:.1f} %, "
-            f"shares off by {100 * found['shares_off']:.1f} points, {found['bits']:.4f} bits per dimension"
-        )
+        yield f"seed {number}: {told(found, judge.floor.mean)}, {found['bits']:.4f} bits per dimension"
+        for name in OTHERS:
+            if name in found:
+                yield f"seed {number}, {name}: {told(found[name], judge.floor.mean)}"
         if number == seed and size.budgets:
             yield from curve(facts, case, run, judge, size)
         facts["seconds"] = asked.seconds
@@ -134,7 +142,8 @@ def study(case: Case, asked: Asked[Size]) -> Iterator[str]:
 
 def fitted(case: Case, data: Points, size: Size, seed: int, out: Path, progress: Reporter | None) -> GenerativeRun:
     """The run of one seed, in a folder of `out`; goes on with one that was stopped."""
-    folder, unlabelled = run_folder(case, out, seed), replace(data, labels=None, classes=())
+    folder = run_folder(case, out, seed)
+    data = data if case.guidance else replace(data, labels=None, classes=())
     training = TrainConfig(
         steps=size.steps, batch_size=size.batch, learning_rate=case.rate, seed=seed,
         ema=0.999 if size.steps > 2_000 else 0.99, validate_every=max(1, size.steps // 8),
@@ -142,7 +151,7 @@ def fitted(case: Case, data: Points, size: Size, seed: int, out: Path, progress:
     )  # fmt: skip
     network = Backbone(size.net, width=size.width, depth=size.depth, patch=case.patch, rank=size.rank)
     return fit(
-        unlabelled, model="score", network=network, training=training, seed=seed, split=SomePoints(case.held_out),
+        data, model="score", network=network, training=training, seed=seed, split=SomePoints(case.held_out),
         out=folder, resume=(folder / "config.json").is_file(), progress=progress,
     )  # fmt: skip
 
@@ -150,6 +159,52 @@ def fitted(case: Case, data: Points, size: Size, seed: int, out: Path, progress:
 def run_folder(case: Case, out: Path, seed: int) -> Path:
     """Where the run of one seed lies until its results are written."""
     return out / f"{case.name}-run-{seed}"
+
+
+def judged(case: Case, run: GenerativeRun, known: Known, size: Size, seed: int) -> tuple[np.ndarray, dict[str, Any]]:
+    """Drawn images and what the judge says of them: a class by its share and an image of it, where classes are known.
+
+    Then also of the same `guided`, and of images that are drawn as if no class were known (`unlabelled`).
+    """
+    plain = run.sample(size.drawn, sampler=case.sampler, nfe=case.nfe, seed=seed)
+    if not case.guidance:
+        return plain, known.judge.facts(plain).to_dict()
+    drawn, guided = (by_class(case, run, known, size, seed, weight) for weight in (1.0, case.guidance))
+    others = {"guided": guided, "unlabelled": plain}
+    return drawn, {
+        **known.judge.facts(drawn).to_dict(),
+        **{name: known.judge.facts(others[name]).to_dict() for name in OTHERS},
+    }
+
+
+def by_class(case: Case, run: GenerativeRun, known: Known, size: Size, seed: int, guidance: float) -> np.ndarray:
+    """Images of each class, as many as its share of the training images says; in random order."""
+    labels = known.part(TRAIN).labels
+    assert labels is not None
+    counts = shared_out(np.bincount(labels), size.drawn)
+    drawn = [
+        run.sample(
+            max(counts), sampler=case.sampler, nfe=case.nfe, seed=1_000 * seed + k, label=name, guidance=guidance
+        )[:count]
+        for k, (name, count) in enumerate(zip(run.plan.classes, counts, strict=True))
+    ]  # every class draws as many, which is one program
+    return np.random.default_rng(seed).permutation(np.concatenate(drawn))
+
+
+def shared_out(weights: np.ndarray, n: int) -> list[int]:
+    """Whole numbers that sum to n, as near to the weights as can be (largest remainders)."""
+    exact = n * weights / weights.sum()
+    counts = np.floor(exact).astype(int)
+    counts[np.argsort(counts - exact)[: n - counts.sum()]] += 1
+    return counts.tolist()
+
+
+def told(found: dict[str, float], floor: float) -> str:
+    """What a judge found, in a line."""
+    return (
+        f"Fréchet distance {found['frechet'] / floor:.2f} times the floor, sure of {100 * found['sure']:.1f} %, "
+        f"shares off by {100 * found['shares_off']:.1f} points"
+    )
 
 
 def likelihood(run: GenerativeRun, size: Size, seed: int) -> dict[str, Any]:
