@@ -56,6 +56,7 @@ bench: .venv-bench/.ready $(READY)
 	$(BIN)/python benchmarks/likelihood.py $(ARGS)
 	.venv-bench/bin/python benchmarks/training.py $(ARGS)
 	.venv-bench/bin/python benchmarks/samplers.py $(ARGS)
+	.venv-bench/bin/python benchmarks/policies.py $(ARGS)
 
 lock:
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from neuralsde import data, errors, evaluate, models, nets, noising, robot, runs, sampling, sde, tasks, train
     from neuralsde.errors import InputError, NeuralSDEError, RunFailed
     from neuralsde.models.physics import Between, Physics, Positive, Residual
-    from neuralsde.runs import Run, fit, load
+    from neuralsde.robot.load import load
+    from neuralsde.runs import Run, fit
 
 __version__ = "0.1.0"
 
@@ -49,7 +50,7 @@ _RINGS = (
 )
 _NAMES = {
     "fit": "neuralsde.runs",
-    "load": "neuralsde.runs",
+    "load": "neuralsde.robot.load",
     "Run": "neuralsde.runs",
     "Physics": "neuralsde.models.physics",
     "Positive": "neuralsde.models.physics",

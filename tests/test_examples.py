@@ -24,7 +24,8 @@ def load(name: str) -> ModuleType:
 
 def test_every_example_has_a_test_and_a_main():
     names = {
-        "brownian_replay", "fewer_evaluations", "forecast_a_table", "known_physics", "ou_process", "probability_flow",
+        "brownian_replay", "fewer_evaluations", "forecast_a_table", "known_physics", "ou_process", "policy_server",
+        "probability_flow",
     }  # fmt: skip
     assert {path.stem for path in EXAMPLES.glob("*.py")} == names
     assert all(callable(load(path.stem).main) for path in EXAMPLES.glob("*.py"))

@@ -33,7 +33,9 @@ RINGS = (
     ("cli",),
 )
 RANK = {name: rank for rank, names in enumerate(RINGS) for name in names}
-OPTIONAL = frozenset({"av", "cv2", "gym_pusht", "pymunk", "zarr"})  # of extras: may be imported inside a function
+OPTIONAL = frozenset(
+    {"av", "cv2", "gym_pusht", "onnx", "pymunk", "zarr"}
+)  # of extras: may be imported inside a function
 BY_NAME = ("neuralsde", "neuralsde.sde")  # modules that may import by a name in a string, and
 COMMANDS = "neuralsde.cli"  # a package whose modules all may
 

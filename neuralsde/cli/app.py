@@ -64,13 +64,23 @@ def misuse(error: CycloptsError) -> str:
     """What the parser found, in one line, and where the options are listed."""
     command = " ".join(["neuralsde", *(error.command_chain or ())])
     if isinstance(error, UnknownCommandError) and error.unused_tokens:
-        given, names = error.unused_tokens[0], [name for name, _ in COMMANDS]
+        given, names = error.unused_tokens[0], _names(error.command_chain or ())
         near = difflib.get_close_matches(given, names, n=1, cutoff=0.5)
         said = f"no command '{given}'; " + (f"did you mean '{near[0]}'?" if near else "one of: " + ", ".join(names))
     else:
         error.verbose = False  # the verbose form is for developers: it tells where the function stands
         said = one_line(str(error)).rstrip(".")
     return f"{said}; see {command} --help"
+
+
+def _names(chain: Sequence[str]) -> list[str]:
+    """The commands that may follow these."""
+    if not chain:
+        return [name for name, _ in COMMANDS]
+    found = app
+    for name in chain:
+        found = found[name]
+    return [name for name in found if not name.startswith("-")]
 
 
 def one_line(text: str, limit: int = 600) -> str:

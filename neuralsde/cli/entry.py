@@ -23,6 +23,8 @@ COMMANDS = (
     ("score", "Score held-out data, next to simple baselines."),
     ("backtest", "Score forecasts from a rolling origin."),
     ("report", "Write a run's report.html again."),
+    ("policy", "Try a policy in its environment: policy eval."),
+    ("export", "Write a policy as one file that runs without this package."),
     ("demo", "Fit, forecast, score and report on real weather that comes with the package."),
     ("reproduce", "Repeat a published figure or table."),
     ("info", "Versions and devices."),

@@ -94,7 +94,11 @@ def fit(
 def saved_settings(config: Path | None, running: Path | None) -> dict[str, Any]:
     """The content of the config.json to start from; empty when there is none."""
     path = config or running
-    return {} if path is None else function("neuralsde.runs.folder:read_config")(path)
+    saved = {} if path is None else function("neuralsde.runs.folder:read_config")(path)
+    if saved.get("model", {}).get("name") == function("neuralsde.runs.folder:POLICY"):
+        raise InputError(f"the run {path}", "it is a policy, which is not fitted to a table",
+                         "a run of sequences, points or images", "neuralsde reproduce pusht")  # fmt: skip
+    return saved
 
 
 def saved_rule(saved: dict[str, Any]) -> Any:

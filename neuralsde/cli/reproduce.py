@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from neuralsde.cli.common import Seed, choose
 from neuralsde.cli.entry import function
+from neuralsde.errors import InputError
 
 EXPERIMENTS = {
     "ablation": "neuralsde.experiments.ablation:reproduce",
@@ -23,6 +24,11 @@ EXPERIMENTS = {
     "mnist": "neuralsde.experiments.images.mnist:reproduce",
     "outliers": "neuralsde.experiments.outliers:reproduce",
     "physics": "neuralsde.experiments.physics:reproduce",
+    "pusht": "neuralsde.experiments.pusht:reproduce",
+    "pusht-images": "neuralsde.experiments.pusht.images:reproduce",
+    "pusht-choices": "neuralsde.experiments.pusht.choices:reproduce",
+    "pusht-inverse": "neuralsde.experiments.pusht.inverse:reproduce",
+    "pusht-outliers": "neuralsde.experiments.pusht.outliers:reproduce",
     "recovery": "neuralsde.experiments.recovery:reproduce",
     "regime-change": "neuralsde.experiments.regime_change:reproduce",
     "samplers": "neuralsde.experiments.samplers:reproduce",
@@ -30,6 +36,9 @@ EXPERIMENTS = {
     "super-resolution": "neuralsde.experiments.super_resolution:reproduce",
     "trio": "neuralsde.experiments.trio:reproduce",
 }
+
+TAKES = {"obs": ("pusht",), "data": ("pusht", "pusht-images", "pusht-choices", "pusht-inverse", "pusht-outliers")}
+"""Options of some experiments alone."""
 
 
 def reproduce(
@@ -40,9 +49,15 @@ def reproduce(
     seed: Seed = 0,
     seeds: Annotated[int, Parameter(help="How many seeds, from --seed on.")] = 1,
     full: Annotated[bool, Parameter(help="The large size: hours, or a GPU.", negative="")] = False,
+    obs: Annotated[str | None, Parameter(help="What the policies of pusht see: keypoints, pose or image.")] = None,
+    data: Annotated[Path | None, Parameter(help="Demonstrations of Push-T: a zarr folder or zip, or an NPZ.")] = None,
 ) -> None:
     """Repeat a published figure or table and print measured beside expected numbers."""
     target = function(EXPERIMENTS[choose(name, EXPERIMENTS, "experiment")])
+    options = {key: value for key, value in (("obs", obs), ("data", data)) if value is not None}
+    for key in options:
+        if name not in TAKES[key]:
+            raise InputError(f"--{key} for {name}", "it has no such option", f"one of {', '.join(TAKES[key])}")
     progress = function("neuralsde.train.progress:automatic")()
-    for line in target(out=out or Path("runs") / name, seed=seed, seeds=seeds, full=full, progress=progress):
+    for line in target(out=out or Path("runs") / name, seed=seed, seeds=seeds, full=full, progress=progress, **options):
         print(line, flush=True)

@@ -213,9 +213,11 @@ def covered(samples: Numbers, truth: Numbers, level: Number, q: Numbers = 0.0) -
     return _overlap(low, high, _fraction(level))
 
 
-def covered_gaussian(mean: Numbers, sd: Numbers, truth: Numbers, level: Number, q: Numbers = 0.0) -> Floats:
-    """`covered` for the forecast N(mean, sd^2)."""
-    low, high = _pit_range_gaussian(mean, sd, truth, q)
+def covered_gaussian(
+    mean: Numbers, sd: Numbers, truth: Numbers, level: Number, q: Numbers = 0.0, dof: Numbers | None = None
+) -> Floats:
+    """`covered` for the forecast N(mean, sd^2), or Student's law of scale sd with `dof` degrees of freedom."""
+    low, high = _pit_range_gaussian(mean, sd, truth, q, dof)
     return _overlap(low, high, _fraction(level))
 
 
@@ -243,10 +245,14 @@ def _pit_range(samples: Numbers, truth: Numbers, q: Numbers) -> tuple[Floats, Fl
     return np.where(missing, np.nan, below), np.where(missing, np.nan, above)
 
 
-def _pit_range_gaussian(mean: Numbers, sd: Numbers, truth: Numbers, q: Numbers) -> tuple[Floats, Floats]:
+def _pit_range_gaussian(
+    mean: Numbers, sd: Numbers, truth: Numbers, q: Numbers, dof: Numbers | None = None
+) -> tuple[Floats, Floats]:
     z = np.asarray(truth, np.float64) - np.asarray(mean, np.float64)
     half, s = np.asarray(q, np.float64) / 2, _positive_sd(sd)
-    return np.asarray(ndtr((z - half) / s)), np.asarray(ndtr((z + half) / s))
+    if dof is None:
+        return np.asarray(ndtr((z - half) / s)), np.asarray(ndtr((z + half) / s))
+    return np.asarray(stdtr(dof, (z - half) / s)), np.asarray(stdtr(dof, (z + half) / s))
 
 
 def _overlap(low: Floats, high: Floats, level: Number) -> Floats:

@@ -92,7 +92,7 @@ def experiment(name: str, size: S, full: S) -> Callable[[Callable[..., Iterator[
             asked = Asked.of(name, chosen, out=out, seed=seed, seeds=seeds, full=full, progress=progress)
             return run(asked, **options)
 
-        del reproduce.__wrapped__  # type: ignore[attr-defined]  # `help` is to show what it is called with
+        del reproduce.__wrapped__  # `help` is to show what it is called with
         return reproduce
 
     return of

@@ -9,7 +9,7 @@
 
 On the way: `coverage` is the reward, `stage` plays many episodes, in this process or in several. The simulator and the
 video need the extra `robot`. Policies are in modules of their own, so that a process that only simulates loads no JAX:
-`policy`, `baselines` and what they are made of.
+`policy`, `baselines` and what they are made of; `inverse` infers actions, `agent` is the law it is to find.
 """
 
 from neuralsde.robot.environment import MAX_STEPS, PUBLISHED_TASK, STEPS_PER_SECOND, Conditions, Push, PushT

@@ -15,6 +15,7 @@ from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from neuralsde.errors import InputError
@@ -28,14 +29,15 @@ class Execution:
 
     execute: actions of a plan that are carried out before the next one.
     steps:   evaluations for each of them: 1, 2, 3 ..., or a fraction 1/m (one evaluation for m actions).
-    noise:   False: nothing is drawn. Of an SDE the flow alone, of a mixture the centre of the drawn component, of a
-             sampler the path from the middle of the prior.
+    noise:   how much of what was learnt to be chance is drawn: 1 all of it; less leaves out a demonstrator's tremor
+             with it (a share of the s.d. of an SDE's noise, a mixture's components, a sampler's prior); 0 nothing: of
+             an SDE the flow alone, of a mixture the centre of the drawn component.
     sampler: of a diffusion or flow-matching policy, by its name in `sampling.SAMPLERS`; "" is the method's own.
     """
 
     execute: int = 8
     steps: float = 1.0
-    noise: bool = True
+    noise: float = 1.0
     sampler: str = ""
 
     def __post_init__(self) -> None:
@@ -46,6 +48,8 @@ class Execution:
             raise InputError(
                 f"steps={self.steps!r} evaluations for each action", expected="1, 2, 3 ..., or 1/2, 1/3 ..."
             )
+        if not 0 <= self.noise < np.inf:
+            raise InputError(f"noise={self.noise!r}", expected="0 for none, 1 for all that was learnt, or between")
         if self.sampler:
             sampler_named(self.sampler)
 

@@ -30,6 +30,10 @@ class Batch(eqx.Module):
     future: Float[Array, "b H f"]
     seen: Bool[Array, "b H"]
 
+    def noisy(self, sd: float, *, key: Key[Array, ""]) -> Batch:
+        """With noise of this s.d. on the history."""
+        return eqx.tree_at(lambda b: b.history, self, self.history + sd * jax.random.normal(key, self.history.shape))
+
 
 class Plans(eqx.Module):
     """Rows of many episodes one after the other, in model units; `first` and `last` row of the episode of each.
@@ -86,4 +90,8 @@ class Plans(eqx.Module):
 
     def sample(self, size: int, n_obs: int, horizon: int, *, key: Key[Array, ""]) -> Batch:
         """Moments drawn evenly from `at`."""
-        return self.take(self.at[jax.random.randint(key, (size,), 0, len(self.at))], n_obs, horizon)
+        return self.take(self.draw(size, key=key), n_obs, horizon)
+
+    def draw(self, size: int, *, key: Key[Array, ""]) -> Int[Array, " size"]:
+        """Rows drawn evenly from `at`."""
+        return self.at[jax.random.randint(key, (size,), 0, len(self.at))]

@@ -25,6 +25,7 @@ from neuralsde.models import sequence_sde
 from neuralsde.robot.baselines import Cloning, Diffusion, FlowMatching, Mixture
 from neuralsde.robot.plan_law import Execution, PlanLaw, Shape
 from neuralsde.robot.sde_plan import SDE, Facts
+from neuralsde.robot.seeing import Encoder, Seeing
 from neuralsde.runs.generative import families
 from neuralsde.sde.brownian import subkey
 
@@ -37,8 +38,7 @@ METHODS: dict[str, type[Any]] = {
     "flow-matching": FlowMatching,
 }
 """By the names that a command line uses."""
-KINDS = ("keypoints", "pose")
-"""Observations that a network of this kind reads as they are; images would need an encoder before it."""
+KINDS = ("keypoints", "pose", "image")
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,8 @@ class Config:
     horizon: actions in a plan.
     width, blocks: of the residual network, the same for every method.
     observation_noise: s.d. of noise on the observations in training, in units of half their range; a regulariser.
+    mirror:  learn from the mirror image of every demonstration too (`data.pusht.mirrored`).
+    encoder: of images; None for a policy of numbers, the usual one for a policy of images that names none.
     """
 
     method: Method = field(default=SDE())
@@ -60,6 +62,8 @@ class Config:
     width: int = 256
     blocks: int = 3
     observation_noise: float = 0.0
+    mirror: bool = False
+    encoder: Encoder | None = None
 
     def __post_init__(self) -> None:
         for name, least in (("n_obs", 1), ("horizon", 1), ("width", 1), ("blocks", 0)):
@@ -70,6 +74,23 @@ class Config:
             raise InputError(f"kind={self.kind!r} of a policy", expected=" or ".join(KINDS))
         if not 0 <= self.observation_noise < np.inf:
             raise InputError(f"observation_noise={self.observation_noise!r}", expected="0 or a positive number")
+        if self.kind == "image" and self.encoder is None:
+            object.__setattr__(self, "encoder", Encoder())
+        if self.encoder is not None:
+            self._check(self.encoder)
+
+    def _check(self, encoder: Encoder) -> None:
+        """What an encoder cannot be joined with."""
+        if self.kind != "image":
+            raise InputError(f"an encoder of images for kind={self.kind!r}", expected="kind='image', or no encoder")
+        if encoder.told:
+            return
+        if self.observation_noise:
+            raise InputError("observation_noise with plans from images", "there is no place for it",
+                             "observation_noise=0", "the encoder's shift")  # fmt: skip
+        if isinstance(self.method, SDE) and self.method.joint:
+            raise InputError("joint=True with plans from images", "what is found in them changes as the encoder learns",
+                             "joint=False", "plans_from='keypoints'")  # fmt: skip
 
     @property
     def name(self) -> str:
@@ -78,7 +99,8 @@ class Config:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values, for `config_of`."""
-        ours = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "method"}
+        ours = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("method", "encoder")}
+        ours |= {} if self.encoder is None else {"encoder": asdict(self.encoder)}
         return {"method": self.name, "settings": _plain(self.method), **ours}
 
 
@@ -92,6 +114,8 @@ def config_of(saved: Mapping[str, Any]) -> Config:
         options = {k: tuple(v) if isinstance(v, list) else v for k, v in settings["options"].items()}
         settings["options"] = _OPTIONS[name](options)
     try:
+        if given.get("encoder") is not None:
+            given["encoder"] = Encoder(**given["encoder"])
         return Config(method=METHODS[name](**settings), **given)
     except TypeError as error:
         raise InputError(f"a policy with settings {sorted(settings)} and {sorted(given)}", str(error)) from error
@@ -144,7 +168,12 @@ class Setting:
 
 def build(config: Config, setting: Setting, *, key: Key[Array, ""]) -> PlanLaw:
     """The law before training."""
-    return config.method.build(setting.shape(config), config.width, config.blocks, setting.facts, key=key)
+    shape, encoder = setting.shape(config), config.encoder
+    if encoder is None:
+        return config.method.build(shape, config.width, config.blocks, setting.facts, key=key)
+    inner = replace(shape, observation=encoder.features)
+    law = config.method.build(inner, config.width, config.blocks, setting.facts, key=key)
+    return Seeing.of(encoder, shape, law, key=jax.random.fold_in(key, 1))
 
 
 class Policy:
@@ -171,7 +200,7 @@ class Policy:
         return self.config.kind
 
     def executing(self, **changes: Any) -> Policy:
-        """The same policy under another `Execution`: `executing(execute=4, steps=2, noise=False)`."""
+        """The same policy under another `Execution`: `executing(execute=4, steps=2, noise=0.75)`."""
         return Policy(self.config, self.setting, self.law, replace(self.how, **changes))
 
     def act(self, histories: np.ndarray, last: np.ndarray, seeds: Any) -> np.ndarray:

@@ -7,8 +7,15 @@ holds the observation as well, as in the paper: x = (o, a). Training is on singl
 the losses of `models.sequence_sde` with all their options, never on a simulation.
 
 Several steps an action are Euler-Maruyama steps of length 1/m; they refine a policy that was fitted with as many
-(`substeps`), and bend the law of one that was fitted with one, by order 1/m. One evaluation for m actions holds the
-coefficients for m units of time: x_(k+j) = x_k + j f + G (W_(k+j) - W_k), one Euler-Maruyama step, read off m times.
+(`substeps`), and bend the law of one that was fitted with one, by order 1/m. An `anytime` policy is told how long a
+step is, and is fitted to steps of every length h on Brownian bridges between demonstrated actions, with its own noise G
+of a whole action, w = h / (1 - s):
+
+    x_s = x_0 + s (x_1 - x_0) + sqrt(s (1 - s)) G z',      x_(s+h) = x_s + w (x_1 - x_s) + sqrt(w (1 - s - h)) G z
+
+One step draws from one Gaussian; where that is the law of the next action many steps draw from the same, and where it
+is not they may find its several ways. One evaluation for m actions holds the coefficients for m units of time:
+x_(k+j) = x_k + j f + G (W_(k+j) - W_k), one step, read off m times.
 """
 
 from __future__ import annotations
@@ -26,7 +33,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from neuralsde.errors import InputError
 from neuralsde.models import sequence_sde
 from neuralsde.models.sequence_sde import Running, SequenceSDE, StepLaw, Transition
-from neuralsde.models.sequence_sde.law import random_clock
+from neuralsde.models.sequence_sde.law import random_clock, shaped
 from neuralsde.models.sequence_sde.window import Window
 from neuralsde.robot.plan_law import Execution, PlanLaw, Planned, Shape
 from neuralsde.robot.plans import Batch
@@ -34,6 +41,8 @@ from neuralsde.robot.plans import Batch
 OPTIONS = sequence_sde.Config(history=0, network="residual", flow_loss="mse", input_noise=0.02)
 """Of the first Push-T policy: mean-square flow, likelihood of the frozen flow's residuals, noise on the action."""
 _ROOM = 0.1
+_MOST_PARTS = 128.0
+"""Steps an action, up to which an anytime policy is fitted."""
 
 
 @dataclass(frozen=True)
@@ -51,10 +60,12 @@ class SDE:
     """Options of a policy that is a stochastic process.
 
     options: of the sequence SDE; its `width` and `depth` are those of the policy. joint: observation and action both.
+    anytime: fitted to steps of every length, so that `steps` refines.
     """
 
     options: sequence_sde.Config = field(default=OPTIONS)
     joint: bool = False
+    anytime: bool = False
 
     def __post_init__(self) -> None:
         if self.options.past:
@@ -64,6 +75,13 @@ class SDE:
                 "history=0, lags=(), memory=0",
                 "a larger n_obs",
             )
+        if self.anytime and (self.options.flow_loss == "mse" or self.options.reach > 1):
+            raise InputError(
+                f"anytime=True with flow_loss={self.options.flow_loss!r} and reach={self.options.reach}",
+                "the velocities of short steps are all noise, and would outweigh the others",
+                "a flow loss that is weighted by the time of a step, and reach=1",
+                "flow_loss='gaussian'",
+            )
 
     def build(self, shape: Shape, width: int, blocks: int, facts: Facts, *, key: Key[Array, ""]) -> SdePlan:
         options = replace(self.options, width=width, depth=blocks)
@@ -71,10 +89,10 @@ class SDE:
         noise = max(np.max(options.input_noise), 0.0 if options.denoiser == "none" else np.max(options.denoiser_noise))
         edge = (1 + max(_ROOM, 3 * float(noise))) * np.ones(len(walk))
         model = SequenceSDE(
-            options, len(walk), shape.context + 1, walk=walk, bounds=np.stack([-edge, edge]),
+            options, len(walk), shape.context + (3 if self.anytime else 1), walk=walk, bounds=np.stack([-edge, edge]),
             travel=float(np.sqrt(np.mean(np.square(np.asarray(options.denoiser_noise) / walk)))), key=key,
         )  # fmt: skip
-        return SdePlan(shape, model, self.joint)
+        return SdePlan(shape, model, self.joint, self.anytime)
 
 
 class SdePlan(PlanLaw):
@@ -83,6 +101,7 @@ class SdePlan(PlanLaw):
     shape: Shape = eqx.field(static=True)
     sde: SequenceSDE
     joint: bool = eqx.field(static=True)
+    anytime: bool = eqx.field(static=True, default=False)
 
     # -- training ----------------------------------------------------------------------------------------------------
 
@@ -91,9 +110,27 @@ class SdePlan(PlanLaw):
         transitions = jax.vmap(self.transition)(batch, jax.random.split(offset_key, len(batch.action)))
         return sequence_sde.loss(self.sde, transitions, aux, key=key)
 
+    def part_of(self, whole: Transition, moment: Batch, offset: Int[Array, ""], key: Key[Array, ""]) -> Transition:
+        """A transition over one action, or half of the time over the part 1/m of it, on a bridge."""
+        length, where, near, far = jax.random.split(key, 4)
+        m = jnp.round(_MOST_PARTS ** jnp.maximum(0.0, 2 * jax.random.uniform(length) - 1))
+        h = 1 / m
+        s = jnp.floor(m * jax.random.uniform(where)) * h
+        start, end = whole.window.present, whole.target
+        sd, loading = lax.stop_gradient(self.sde.noise(whole.window))
+
+        def noise(key: Key[Array, ""]) -> Float[Array, " d"]:
+            return shaped(sd, loading, jax.random.normal(key, (len(sd) + loading.shape[1],)))
+
+        x = start + s * (end - start) + jnp.sqrt(s * (1 - s)) * noise(near)
+        way, left = h / (1 - s), jnp.maximum(1 - s - h, 0.0)
+        wander = jnp.sqrt(way * left) * noise(far)
+        window = self.window(x, moment.history, offset, s, h)
+        return Transition(window, h, x + way * (end - x) + wander, whole.seen)
+
     def transition(self, moment: Batch, key: Key[Array, ""]) -> Transition:
         """One transition of a demonstrated plan, at a random offset, over 1 to `reach` actions."""
-        where, how_long = jax.random.split(key)
+        where, how_long, part = jax.random.split(key, 3)
         offset = jax.random.randint(where, (), 0, self.shape.horizon)
         most = jnp.minimum(self.sde.config.reach, self.shape.horizon - offset)
         span = jax.random.randint(how_long, (), 1, most + 1)
@@ -104,16 +141,25 @@ class SdePlan(PlanLaw):
         end = offset + span
         seen: Bool[Array, " d"] = jnp.broadcast_to(moment.seen[end - 1], states.shape[1:])
         window = self.window(states[offset], moment.history, offset)
-        return Transition(window, span.astype(states.dtype), states[end], seen)
+        whole = Transition(window, span.astype(states.dtype), states[end], seen)
+        return self.part_of(whole, moment, offset, part) if self.anytime else whole
 
     def first_aux(self) -> Running:
         return Running.first(jnp.asarray(self.sde.walk))
 
-    def window(self, x: Float[Array, " d"], history: Float[Array, "n_obs f"], offset: Int[Array, ""] | int) -> Window:
-        """What the networks read: the state, what was seen, and how far into the plan."""
-        part = jnp.asarray(offset, x.dtype)[None] / self.shape.horizon
+    def window(
+        self, x: Float[Array, " d"], history: Float[Array, "n_obs f"], offset: Any, s: Any = 0.0, h: Any = 1.0
+    ) -> Window:
+        """What the networks read: the state, what was seen, how many actions into the plan.
+
+        And of an anytime policy how far into the action, and how long a step is asked for.
+        """
+        told = [offset / self.shape.horizon]
+        if self.anytime:
+            told += [s, jnp.log(h) / np.log(_MOST_PARTS)]
         zero = jnp.zeros_like(x)
-        return Window(x[None], zero[None], zero[:1], zero[0], jnp.concatenate([history.ravel(), part]))
+        context = jnp.concatenate([history.ravel(), jnp.stack([jnp.asarray(part, x.dtype) for part in told])])
+        return Window(x[None], zero[None], zero[:1], zero[0], context)
 
     # -- planning ----------------------------------------------------------------------------------------------------
 
@@ -127,12 +173,12 @@ class SdePlan(PlanLaw):
 
         def refined(carry: tuple[Array, Array], i: Array) -> tuple[tuple[Array, Array], Array]:
             """One action in several steps."""
-            window = self.window(carry[0], history, i)
             clock = random_clock(self.sde.dof, shared, key, i * substeps, carry[0])
 
             def substep(carry: tuple[Array, Array], k: Array) -> tuple[tuple[Array, Array], None]:
                 (x, spent), before = carry, count.calls
-                law = count.step(window.moved(x), 1 / substeps).on(clock)
+                s, h = (k - i * substeps) / substeps, 1 / substeps
+                law = count.step(self.window(x, history, i, s, h), h).on(clock)
                 return (_draw(law, key, k, how.noise), spent + count.calls - before), None
 
             carry, _ = lax.scan(substep, carry, i * substeps + jnp.arange(substeps))
@@ -159,10 +205,10 @@ class _Counting:
     def __init__(self, model: SequenceSDE) -> None:
         self.model, self.calls = model, 0
 
-    def step(self, window: Window, span: float) -> StepLaw:
+    def step(self, window: Window, span: Array | float) -> StepLaw:
         self.calls += 1
         return self.model.step(window, jnp.full_like(window.present, span))
 
 
-def _draw(law: StepLaw, key: Key[Array, ""], index: Array, noise: bool) -> Float[Array, " d"]:
-    return law.sample(key, index) if noise else law.mean
+def _draw(law: StepLaw, key: Key[Array, ""], index: Array, noise: float) -> Float[Array, " d"]:
+    return law.mean + noise * (law.sample(key, index) - law.mean) if noise else law.mean

@@ -8,7 +8,7 @@ episodes are held out all the same, so that the log shows over-fitting.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,25 +19,27 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from neuralsde.data.pusht import ACTIONS, Demonstrations, normaliser, observations
+from neuralsde.data.pusht import ACTIONS, AS_SEEN, Demonstrations, features, mirrored, normaliser, observations
 from neuralsde.errors import InputError
 from neuralsde.robot.plan_law import Execution, PlanLaw
 from neuralsde.robot.plans import Batch, Plans
 from neuralsde.robot.policy import Config, Policy, Setting, build, config_of
 from neuralsde.robot.sde_plan import Facts
-from neuralsde.runs.folder import RunFolder, begin
+from neuralsde.robot.sights import Album, Sights
+from neuralsde.runs.folder import POLICY, RunFolder, begin
 from neuralsde.train.loop import train
 from neuralsde.train.problem import Problem, TrainConfig
 from neuralsde.train.progress import Reporter
 from neuralsde.train.weights import load_model, save_model
 
-MODEL = "policy"
-"""What `config.json` of such a run names as its model."""
+Watch = Callable[[Policy, Batch | Sights], Mapping[str, float]]
+
 TRAINING = TrainConfig(steps=12_000, batch_size=512, learning_rate=1e-3, ema=0.999, validate_every=1_000)
 """About six minutes on one CPU core at width 256."""
 RULE = "the averaged (EMA) weights of the last step"
 HELD_OUT = 0.02
-_VALIDATION_MOMENTS = 1_024
+_MOMENTS, _MOMENTS_WITH_IMAGES = 1_024, 256
+"""Held out, at each validation."""
 
 
 def train_policy(
@@ -48,17 +50,20 @@ def train_policy(
     *,
     resume: bool = False,
     progress: Reporter | None = None,
+    watch: Watch | None = None,
 ) -> Policy:
     """Train a policy on demonstrations.
 
     out:    a run folder; None keeps everything in memory. resume: go on with the run that is there; the end is bit for
             bit that of a run that was never stopped.
+    watch:  is shown the policy of the averaged weights and the held-out moments at every validation; the numbers that
+            it returns go into the same line of metrics.jsonl, and change nothing else.
     Raises InputError for demonstrations that cannot be meant and a folder that does not fit, RunFailed when training
     breaks, Interrupted on Ctrl-C.
     """
     config, training = config or Config(), training or TRAINING
     prepared = prepare(demos, config, training)
-    problem = problem_of(prepared)
+    problem = problem_of(prepared, watch)
     folder = begin(out, prepared.to_dict(), resume)
     if folder is not None and folder.finished:
         return load_policy(folder.path)
@@ -87,7 +92,7 @@ def load_policy(path: str | Path, how: Execution | None = None) -> Policy:
     """The policy in a run folder. Raises InputError for one that is not finished, is of another kind, or is broken."""
     folder = RunFolder.open(path)
     model = dict(folder.config.get("model", {}))
-    if model.pop("name", None) != MODEL:
+    if model.pop("name", None) != POLICY:
         raise InputError(f"the run {path}", "it is not that of a policy", "a folder made by train_policy")
     folder.summary()
     config, setting = config_of(model), Setting.from_dict(folder.config["setting"])
@@ -105,8 +110,8 @@ class Prepared:
     config: Config
     training: TrainConfig
     setting: Setting
-    plans: Plans
-    held_out: Batch
+    plans: Plans | Album
+    held_out: Batch | Sights
     data: dict[str, Any]
 
     def to_dict(self) -> dict[str, Any]:
@@ -114,22 +119,33 @@ class Prepared:
 
 
 def prepare(demos: Demonstrations, config: Config, training: TrainConfig) -> Prepared:
-    """Moments in model units, and the episodes that are held out, drawn by the seed."""
-    ends, units = np.asarray(demos.ends), normaliser(config.kind)
-    o = units.encode(observations(demos, config.kind))
-    a, agent = (ACTIONS.encode(raw.astype(np.float32)) for raw in (demos.actions, demos.state[:, :2]))
-    held = _held_out(ends, training.seed)
-    plans = Plans.of(o, a, agent, ends, rows=np.flatnonzero(~held))
+    """Moments in model units, and the episodes that are held out, drawn by the seed, their mirror images with them."""
+    told, held = "keypoints" if config.kind == "image" else config.kind, _held_out(demos.ends, training.seed)
+    sets = [demos, mirrored(demos)] if config.mirror else [demos]
+    ends = np.concatenate([demos.ends + k * len(demos) for k in range(len(sets))])
+    o = np.concatenate([normaliser(told).encode(observations(one, told)) for one in sets])
+    a, agent = (
+        ACTIONS.encode(np.concatenate(raw).astype(np.float32))
+        for raw in ([one.actions for one in sets], [one.state[:, :2] for one in sets])
+    )
+    held = np.tile(held, len(sets))
+    plans, units, moments = Plans.of(o, a, agent, ends, rows=np.flatnonzero(~held)), normaliser(told), _MOMENTS
+    if config.encoder is not None:
+        plans, units = Album.of(plans, demos.images, *config.encoder.looks(config.n_obs)), AS_SEEN
+        moments = _MOMENTS_WITH_IMAGES
     facts = Facts(_walk(a, ends), _walk(np.concatenate([o, a], axis=1), ends))
-    rows = np.random.default_rng(training.seed).choice(np.flatnonzero(held), _VALIDATION_MOMENTS)
+    rows = np.random.default_rng(training.seed).choice(np.flatnonzero(held), moments)
     return Prepared(
         config,
         training,
-        Setting(o.shape[1], a.shape[1], units, ACTIONS, facts),
+        Setting(features(config.kind), a.shape[1], units, ACTIONS, facts),
         plans,
         plans.take(jnp.asarray(rows), config.n_obs, config.horizon),
-        {"source": demos.source, "episodes": len(ends), "rows": len(a), "held_out": int(held[ends - 1].sum())},
-    )
+        {
+            "source": demos.source, "episodes": demos.episodes, "rows": len(demos),
+            "held_out": int(held[demos.ends - 1].sum()),
+        },
+    )  # fmt: skip
 
 
 def _held_out(ends: Int[np.ndarray, " e"], seed: int) -> Bool[np.ndarray, " n"]:
@@ -148,38 +164,43 @@ def _walk(x: Float[np.ndarray, "n d"], ends: Int[np.ndarray, " e"]) -> tuple[flo
     return tuple(np.sqrt(np.maximum(moves, 1e-8)).tolist())
 
 
-def problem_of(prepared: Prepared) -> Problem:
+def problem_of(prepared: Prepared, watch: Watch | None = None) -> Problem:
     """What the training loop is given."""
     config, size = prepared.config, prepared.training.batch_size
+    size = size if config.encoder is None else config.encoder.moments(size)
     law = build(config, prepared.setting, key=jax.random.key(prepared.training.seed))
 
-    def sample_batch(data: Plans, key: Key[Array, ""]) -> Batch:
+    def sample_batch(data: Plans | Album, key: Key[Array, ""]) -> Batch | Sights:
         return data.sample(size, config.n_obs, config.horizon, key=key)
 
-    def loss(model: PlanLaw, batch: Batch, aux: Any, *, key: Key[Array, ""]) -> Any:
+    def loss(model: PlanLaw, batch: Any, aux: Any, *, key: Key[Array, ""]) -> Any:
         noise_key, key = jax.random.split(key)
         if config.observation_noise:
-            noise = config.observation_noise * jax.random.normal(noise_key, batch.history.shape)
-            batch = eqx.tree_at(lambda b: b.history, batch, batch.history + noise)
+            batch = batch.noisy(config.observation_noise, key=noise_key)
         return model.loss(batch, aux, key=key)
 
     return Problem(
-        law, loss, sample_batch, prepared.plans, _validation(law, prepared.held_out), aux=law.first_aux(),
-        trainable=_is_weight,
+        law, loss, sample_batch, prepared.plans, _validation(law, prepared, watch), aux=law.first_aux(),
+        trainable=is_weight,
     )  # fmt: skip
 
 
-def _is_weight(leaf: Any) -> bool:
+def is_weight(leaf: Any) -> bool:
     """Constants of a model are NumPy arrays: no gradient moves them, and no weight decay may."""
     return isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jnp.inexact)
 
 
-def _validation(law: PlanLaw, moments: Batch) -> Callable[[Any], float]:
-    """The loss of the held-out moments, with the same draws at every call."""
+def _validation(law: PlanLaw, prepared: Prepared, watch: Watch | None) -> Callable[[Any], dict[str, float]]:
+    """The loss of the held-out moments, with the same draws at every call, and what is seen by who watches."""
     aux, key = law.first_aux(), jax.random.key(0)
-    value = eqx.filter_jit(lambda model: model.loss(moments, aux, key=key)[0])
-    return lambda model: float(value(model))
+    value = eqx.filter_jit(lambda model, moments: model.loss(moments, aux, key=key)[0])
+
+    def validate(model: PlanLaw) -> dict[str, float]:
+        seen = {} if watch is None else watch(Policy(prepared.config, prepared.setting, model), prepared.held_out)
+        return {**seen, "validation": float(value(model, prepared.held_out))}
+
+    return validate
 
 
 def _model(config: Config, setting: Setting) -> dict[str, Any]:
-    return {"model": {"name": MODEL, **config.to_dict()}, "setting": setting.to_dict()}
+    return {"model": {"name": POLICY, **config.to_dict()}, "setting": setting.to_dict()}

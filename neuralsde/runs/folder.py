@@ -32,6 +32,8 @@ from neuralsde.train.files import CHECKPOINTS, METRICS, write_atomic
 
 FORMAT = 1
 KIND = "neuralsde run"
+POLICY = "policy"
+"""What `config.json` of a policy's run names as its model; such a run is opened by `robot`."""
 
 _MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]] | str] = {}
 """From a format to the next: a function of the whole content of config.json, or the reason why it cannot be read."""

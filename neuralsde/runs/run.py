@@ -16,7 +16,7 @@ from neuralsde.errors import InputError
 from neuralsde.evaluate.diagnostics import Diagnostics
 from neuralsde.models.physics import Physics
 from neuralsde.models.sequence_sde import SequenceSDE
-from neuralsde.runs.folder import RunFolder
+from neuralsde.runs.folder import POLICY, RunFolder
 from neuralsde.runs.generative import FAMILIES, GenerativeRun, load_points
 from neuralsde.runs.physics import PhysicsRun, load_physics
 from neuralsde.runs.physics.run import NAME as PHYSICS
@@ -231,6 +231,11 @@ def load(path: str | Path, *, model: Physics | None = None, data: Any = None) ->
     """
     folder = RunFolder.open(path)
     name = folder.config["model"]["name"]
+    if name == POLICY:
+        raise InputError(
+            f"the run {path}", "it is a policy: it acts in an environment, and knows no tables",
+            "a run of sequences, points or images", f"neuralsde policy eval {path}, neuralsde export {path}",
+        )  # fmt: skip
     if name == PHYSICS:
         return load_physics(folder, model, data)
     if model is not None:

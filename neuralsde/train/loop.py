@@ -15,6 +15,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -203,17 +204,20 @@ class _Session:
             if self.step == self.config.steps or self.step % self.config.validate_every == 0:
                 if not rows or rows[-1]["step"] < self.step:
                     rows.append({"step": self.step})
-                rows[-1] |= {"validation": self._validate(), **self._remarks()}
+                rows[-1] |= {**self._validate(), **self._remarks()}
         finally:
             self.log.append(*rows)
         for row in rows:
             self.shown |= {name: row[name] for name in ("loss", "validation") if name in row}
         self.progress.update(self.step, self.shown)
 
-    def _validate(self) -> float:
-        score = float(self.problem.validate(eqx.combine(self.state.ema, self.static)))
-        self.best = self.best.challenge(self.state.ema, score, self.step)
-        return score
+    def _validate(self) -> dict[str, float]:
+        """The score as `validation`, and whatever was measured with it."""
+        found = self.problem.validate(eqx.combine(self.state.ema, self.static))
+        given = found if isinstance(found, Mapping) else {"validation": found}
+        measured = {name: float(value) for name, value in given.items()}
+        self.best = self.best.challenge(self.state.ema, measured["validation"], self.step)
+        return measured
 
     def _remarks(self) -> dict[str, list[str]]:
         """What looks wrong with the weights that were just validated, under `notes`; each is told once."""

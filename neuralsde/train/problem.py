@@ -32,7 +32,8 @@ class Problem:
     loss:         `(model, batch, aux, *, key) -> (scalar, (metrics: dict[str, scalar], aux))`; traced.
     sample_batch: `(data, key) -> batch`; traced, every shape fixed.
     data:         pytree of arrays; moved to the device once.
-    validate:     `(model) -> float`, lower is better; deterministic, called on the host.
+    validate:     `(model) -> float`, lower is better; deterministic, called on the host. Or a mapping with that as
+                  `validation` and other numbers, which go into the same line of metrics.jsonl.
     aux:          the first value of the running statistics, a pytree of arrays or numbers.
     trainable:    equinox filter (function of a leaf, or pytree of booleans): which leaves are trained; the
                   others are constants of the compiled step.

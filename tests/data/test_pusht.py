@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import shutil
 import sys
@@ -21,6 +22,10 @@ from neuralsde.data.pusht import (
     features,
     image_parts,
     keypoints_of,
+    mirrored,
+    mirrored_images,
+    mirrored_points,
+    mirrored_states,
     normaliser,
     observations,
     read_demonstrations,
@@ -151,6 +156,25 @@ def test_observations_hold_the_state_in_arena_units_with_the_agent_last():
         assert Normaliser.from_dict(units.to_dict()) == units
     fitted = Normaliser.fit(np.array([[1.0, 5.0, 2.0], [3.0, 1.0, 2.0]]))
     np.testing.assert_allclose(fitted.encode(np.array([[1.0, 5.0, 2.0], [3.0, 1.0, 2.5]])), [[-1, 1, 0], [1, -1, 0.5]])
+
+
+def test_a_mirror_turned_twice_changes_nothing():
+    demos = small()
+    once = mirrored(demos)
+    again = mirrored(once)
+    np.testing.assert_allclose(again.state, demos.state, atol=1e-4)
+    np.testing.assert_allclose(again.actions, demos.actions, atol=1e-4)
+    np.testing.assert_array_equal(again.images, demos.images)
+    np.testing.assert_allclose(mirrored_states(np.array([[10.0, 20, *GOAL]])), [[492.0, 502, *GOAL]])
+    corner = np.zeros((1, 96, 96, 3), np.uint8)
+    corner[0, 5, 90] = 255  # row y, column x, near the corner through which the mirror goes
+    assert np.argwhere(mirrored_images(corner)[0, :, :, 0]).tolist() == [[5, 90]]
+    # what is seen of the mirrored state is what is seen, mirrored
+    seen, other = observations(demos, "pose"), observations(once, "pose")
+    np.testing.assert_allclose(mirrored_points(other[:, :2]), seen[:, :2], atol=1e-3)
+    np.testing.assert_allclose(other[:, 2:4], seen[:, [3, 2]], atol=1e-3)  # the direction
+    with pytest.raises(InputError, match="in a mirror"):
+        mirrored(dataclasses.replace(demos, goal=(200.0, 256.0, 0.5)))
 
 
 def test_the_published_set(needs_data: Callable[[str], Path]):

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from neuralsde.data.pusht import GOAL, image_parts, read_demonstrations
+from neuralsde.data.pusht import GOAL, image_parts, mirrored, read_demonstrations
 from neuralsde.errors import InputError, RunFailed
 from neuralsde.robot import PUBLISHED, Conditions, Push, PushT, replay, starts
 from neuralsde.robot.coverage import RECTANGLES, coverage
@@ -164,6 +164,18 @@ def test_demonstrations_played_again_go_through_the_recorded_states(needs_data: 
     found = replay(demos)
     assert found.gap.max() < 3.1e-5
     np.testing.assert_allclose(found.max_reward, [0.936636, 0.962398, 0.950153], atol=1e-6)
+
+
+def test_the_mirror_image_of_an_episode_is_an_episode(needs_data: Callable[[str], Path]):
+    """Recorded actions in the mirror lead through the states in the mirror, to the same reward.
+
+    So do 96 % of all; in the others a contact is chaotic, and the reward is off by .017 at most (50 is one of them).
+    """
+    demos = read_demonstrations(needs_data("pusht")).take([0, 50, 120])
+    found = replay(mirrored(demos))
+    assert found.gap[[0, 2]].max() < 0.01
+    np.testing.assert_allclose(found.max_reward, [0.936636, 0.962398, 0.950153], atol=0.02)
+    np.testing.assert_allclose(found.max_reward[[0, 2]], [0.936636, 0.950153], atol=1e-4)
 
 
 # -- changed conditions ------------------------------------------------------------------------------------------------

@@ -54,7 +54,7 @@ def plans(law: PlanLaw, how: Execution, n: int, at: float = 0.0) -> tuple[np.nda
     def draw(keys: Array) -> tuple[Array, Array, Array]:
         asked = jnp.zeros((2, 6)), jnp.full(2, at)
         found = jax.vmap(lambda k: law.plan(*asked, how, key=k))(keys)
-        quiet = law.plan(*asked, dataclasses.replace(how, noise=False), key=keys[0])
+        quiet = law.plan(*asked, dataclasses.replace(how, noise=0.0), key=keys[0])
         return found.actions, quiet.actions, found.evaluations
 
     actions, quiet, evaluations = draw(jax.random.split(jax.random.key(1), n))
@@ -126,6 +126,34 @@ def test_transitions_of_a_plan_have_the_right_ends_spans_and_offsets():
     np.testing.assert_array_equal(found.seen[:, 0], np.asarray(moments(b).seen)[np.arange(b), reached])
     assert set(offset.tolist()) == {0.0, 1.0, 2.0, 3.0}
     assert set(np.asarray(found.dt).tolist()) == {1.0, 2.0}
+
+
+def test_an_anytime_policy_learns_from_parts_of_bridges():
+    """Half of the transitions are whole actions; the others end on a Brownian bridge, between the right times."""
+    method = SDE(options=dataclasses.replace(OPTIONS, flow_loss="gaussian"), anytime=True)
+    _, law = new(method)
+    assert isinstance(law, SdePlan)
+    n = 4_000
+    still = dataclasses.replace(moments(n), seen=jnp.ones((n, H), bool))
+    found = jax.jit(jax.vmap(law.transition))(still, jax.random.split(jax.random.key(3), n))
+    clock, s = np.asarray(found.window.context[:, -3:-1]).T * np.array([[H], [1]])
+    h = 128.0 ** np.asarray(found.window.context[:, -1])
+    parts = np.round(1 / h)
+    np.testing.assert_allclose(h, found.dt, rtol=1e-4)
+    np.testing.assert_allclose(1 / h, parts, rtol=1e-4)
+    assert abs((parts == 1).mean() - 0.5) < 4 * 0.5 / np.sqrt(n) + 0.05  # also parts that round to one
+    assert parts.max() > 100
+    np.testing.assert_allclose(clock, np.round(clock), atol=1e-5)
+    for at, x in ((s, found.window.value[:, 0]), (s + h, found.target)):  # from offset k to k + 1 actions move by one
+        off = np.asarray(x) - (clock + at)[:, None]
+        inside = (at > 1e-3) & (at < 1 - 1e-3)
+        np.testing.assert_allclose(off[~inside], 0.0, atol=1e-4)
+        z = off[inside] / (WALK * np.sqrt(at[inside] * (1 - at[inside])))[:, None]
+        assert abs(z.mean()) < 4 / np.sqrt(z.size)
+        assert abs(z.var() - 1) < 4 * np.sqrt(2 / z.size)
+    assert plans(law, Execution(H, 3), 1)[2] == 3 * H
+    with pytest.raises(InputError, match="anytime=True with flow_loss='mse'"):
+        SDE(anytime=True)
 
 
 # -- baselines ---------------------------------------------------------------------------------------------------------
@@ -206,7 +234,7 @@ def test_what_cannot_be_acted_on_is_refused(wrong: dict[str, Any], says: str):
 @pytest.mark.parametrize(
     "wrong",
     [
-        lambda: Config(kind="image"),
+        lambda: Config(kind="sound"),
         lambda: Config(n_obs=0),
         lambda: Config(observation_noise=-1.0),
         lambda: Execution(execute=0),
@@ -219,7 +247,7 @@ def test_what_cannot_be_acted_on_is_refused(wrong: dict[str, Any], says: str):
         lambda: Mixture(components=0),
         lambda: config_of({"method": "clone"}),
         lambda: config_of({"method": "cloning", "wide": 3}),
-        lambda: plans(new(Diffusion(sampler="ddpm"))[1], Execution(noise=False, execute=1), 1),
+        lambda: plans(new(Diffusion(sampler="ddpm"))[1], Execution(noise=0.0, execute=1), 1),
     ],
 )
 def test_a_policy_that_cannot_be_meant_is_refused_in_one_line(wrong: Any):

@@ -2,10 +2,12 @@
 
     read_demonstrations        a zarr replay buffer, folder or zip, or an NPZ  ->  Demonstrations
     Demonstrations             states, actions, images of episodes at 10 Hz
+    mirrored                   the same episodes in the mirror, which are demonstrations too
+    noisy, outliers, without_last, joined    the same steps with other actions, or fewer of them; several sets as one
     observations               what a policy reads of them, one vector a step
     pose_features, keypoint_features, image_features    the same vectors, from states; for data and environment alike
     features, image_parts      their length; an image and the agent's position out of the vector
-    Normaliser, normaliser, ACTIONS    pixels <-> [-1, 1]
+    Normaliser, normaliser, ACTIONS, AS_SEEN    pixels <-> [-1, 1], and as they are
 
 Lengths are pixels of the 512 x 512 arena, angles are radians, a step is 0.1 s. Nothing here needs the simulator.
 """
@@ -13,6 +15,7 @@ Lengths are pixels of the 512 x 512 arena, angles are radians, a step is 0.1 s. 
 from neuralsde.data.pusht.demonstrations import Demonstrations, observations
 from neuralsde.data.pusht.features import (
     ACTIONS,
+    AS_SEEN,
     GOAL,
     IMAGE,
     KINDS,
@@ -26,10 +29,13 @@ from neuralsde.data.pusht.features import (
     normaliser,
     pose_features,
 )
+from neuralsde.data.pusht.labels import joined, noisy, outliers, without_last
+from neuralsde.data.pusht.mirror import mirrored, mirrored_images, mirrored_points, mirrored_states
 from neuralsde.data.pusht.read import read_demonstrations
 
 __all__ = [
     "ACTIONS",
+    "AS_SEEN",
     "GOAL",
     "IMAGE",
     "KINDS",
@@ -39,10 +45,18 @@ __all__ = [
     "features",
     "image_features",
     "image_parts",
+    "joined",
     "keypoint_features",
     "keypoints_of",
+    "mirrored",
+    "mirrored_images",
+    "mirrored_points",
+    "mirrored_states",
+    "noisy",
     "normaliser",
     "observations",
+    "outliers",
     "pose_features",
     "read_demonstrations",
+    "without_last",
 ]

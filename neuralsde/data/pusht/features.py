@@ -121,6 +121,8 @@ class Normaliser:
 
 ACTIONS = Normaliser((SIDE / 2,), (SIDE / 2,))
 """Of actions, and of every position in the arena: x / 256 - 1."""
+AS_SEEN = Normaliser((0.0,), (1.0,))
+"""Of observations that are left as they are, for a policy that has units of its own."""
 
 
 def normaliser(kind: str) -> Normaliser:

@@ -66,10 +66,13 @@ class ChunkPlan(PlanLaw):
     ) -> Planned:
         """At most `how.budget` evaluations."""
         sampler, predictor = sampler_named(how.sampler or self.sampler), self.model.predictor(history.ravel())
-        if sampler.stochastic and not how.noise:
+        if sampler.stochastic and how.noise != 1:
             name = type(sampler).__name__
             raise InputError(
-                f"noise=False for {name}", "it draws noise at every step", hint="sampler='ddim' or 'euler'"
+                f"noise={how.noise:g} for {name}",
+                "it draws noise at every step",
+                "noise=1",
+                "sampler='ddim' or 'euler'",
             )
         schedule, steps = predictor.schedule, sampler.steps_for(how.budget)
         ends = self.ends if sampler.flows else None

@@ -83,5 +83,5 @@ class MixturePlan(PlanLaw):
         parts = self.parts(history)
         which = jax.random.categorical(which_key, parts.log_weight)
         mean, sd = parts.mean[which], parts.sd[which]
-        drawn = mean + sd * jax.random.normal(noise_key, mean.shape) if how.noise else mean
+        drawn = mean + how.noise * sd * jax.random.normal(noise_key, mean.shape)
         return Planned(drawn[: how.execute], jnp.ones((), jnp.int32))

@@ -1,0 +1,198 @@
+"""`neuralsde reproduce pusht-choices`: what the SDE policy is made of, and how each method is asked.
+
+Everything that `reproduce pusht` takes as given was chosen here, on starts of seeds from 200,000 on: one change of the
+policy at a time, and for each method the share of its noise. One training seed each, so differences of .01 are chance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from neuralsde.data.pusht import Demonstrations
+from neuralsde.evaluate import style
+from neuralsde.experiments.asked import Asked, experiment
+from neuralsde.experiments.pusht import lines
+from neuralsde.experiments.pusht.data import demonstrations
+from neuralsde.experiments.pusht.lines import FITTED, LINES
+from neuralsde.experiments.pusht.trials import folder_of, tidy, trained, training_of
+from neuralsde.models.sequence_sde.config import FlowLoss
+from neuralsde.robot.plan_law import Execution
+from neuralsde.robot.policy import Config
+from neuralsde.robot.rollout import rollout
+from neuralsde.robot.sde_plan import OPTIONS, SDE
+from neuralsde.robot.starts import CHOICES, starts
+from neuralsde.runs.folder import RunFolder
+
+
+@dataclass(frozen=True)
+class Size:
+    """As of `study.Size`; starts: episodes of a cell. noises: shares of the noise."""
+
+    steps: int = 4_000
+    batch: int = 256
+    width: int = 256
+    blocks: int = 3
+    horizon: int = 8
+    starts: int = 200
+    noises: tuple[float, ...] = (0.5, 0.75, 1.0)
+    max_steps: int = 300
+
+
+FULL = Size(steps=12_000, batch=512)
+SMALL = Size(steps=2, batch=4, width=4, blocks=1, horizon=2, starts=2, noises=(1.0,), max_steps=2)
+
+
+def sde(flow_loss: FlowLoss, **options: Any) -> SDE:
+    """A policy that is fitted to whole actions."""
+    return SDE(options=replace(OPTIONS, flow_loss=flow_loss, **options))
+
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "chosen": {},
+    "without mirror images": {"mirror": False},
+    "whole actions alone": {"method": sde("gaussian")},
+    "whole actions, mean-square flow": {"method": sde("mse")},
+    "whole actions, log flow loss": {"method": sde("log")},
+    "whole actions, Student flow loss": {"method": sde("student")},
+    "whole actions, Student tails": {"method": sde("gaussian", tails="student")},
+    "noise on what is seen, .02": {"observation_noise": 0.02},
+    "one observation": {"n_obs": 1},
+}
+"""Changes of the policy's `Config`, one at a time."""
+WAYS: dict[str, dict[str, Any]] = {
+    "4 actions a plan": {},
+    "2 evaluations an action": {"steps": 2.0},
+    "8 evaluations an action": {"steps": 8.0},
+    "1 action a plan": {"execute": 1},
+    "8 actions a plan": {"execute": 8},
+    "nothing drawn": {"noise": 0.0},
+}
+"""Ways to ask, beside 4 actions a plan, 1 evaluation each, and the chosen share of the noise."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A policy that is trained under a name, and the ways in which it is asked."""
+
+    name: str
+    config: Config
+    ways: dict[str, Execution]
+
+
+def trials(size: Size) -> Iterator[Trial]:
+    """Variants of the SDE, then shares of the noise of every method that has any."""
+    common = {"n_obs": 2, "horizon": size.horizon, "width": size.width, "blocks": size.blocks, "noise": 0.0}
+    ours = lines.config("sde", "keypoints", **common)
+    usual = Execution(execute=min(4, size.horizon), noise=LINES["sde"].noise)
+    for name, change in VARIANTS.items():
+        ways = {way: replace(usual, **_within(asked, size.horizon)) for way, asked in WAYS.items()}
+        if change.get("method") is not None:  # fitted to whole actions: more evaluations are no refinement
+            ways = {way: how for way, how in ways.items() if how.steps == 1}
+        yield Trial(name, replace(ours, **change), ways)
+    for name in FITTED:
+        if name == "cloning":
+            continue
+        samplers = [told.sampler for told in LINES.values() if told.name == name and told.sampler != "ddpm"]
+        ways = {
+            f"{share:g} of the noise, {k:g} an action": Execution(usual.execute, k, share, samplers[0])
+            for share in size.noises
+            for k in ((1.0,) if name == "mixture" else (1.0, 2.0))
+        }
+        yield Trial(name, lines.config(name, "keypoints", **common), ways)
+
+
+def _within(asked: dict[str, Any], horizon: int) -> dict[str, Any]:
+    return {key: min(value, horizon) if key == "execute" else value for key, value in asked.items()}
+
+
+@experiment("pusht-choices", Size(), FULL)
+def reproduce(asked: Asked[Size], *, data: Path | None = None) -> Iterator[str]:
+    """Write pusht-choices.json, .md and .png into `out`; yields lines as they become known. Resumes."""
+    size, demos = asked.size, demonstrations(data)
+    facts = asked.first | {"trials": {}} | asked.before()
+    for trial in trials(size):
+        known = facts["trials"].setdefault(trial.name, {"ways": {}})
+        if set(known["ways"]) == set(trial.ways):
+            continue
+        yield from _tried(trial, known, asked, demos)
+        facts["seconds"] = asked.seconds
+        asked.write(facts, page(facts))
+    picture(facts, asked.path())
+    tidy(asked)
+    yield from page(facts).splitlines()
+
+
+def _tried(trial: Trial, known: dict[str, Any], asked: Asked[Size], demos: Demonstrations) -> Iterator[str]:
+    """Train, and play what is not known yet."""
+    size = asked.size
+    training = training_of(size.steps, size.batch, asked.seed)
+    policy = trained(asked, trial.name, demos, trial.config, training)
+    known["loss"] = RunFolder.open(folder_of(asked, trial.name, asked.seed)).summary()["validation_loss"]
+    for way, how in trial.ways.items():
+        if way not in known["ways"]:
+            played = rollout(
+                policy.executing(**vars(how)), starts(CHOICES, size.starts), seed=asked.seed, max_steps=size.max_steps
+            ).summary()
+            known["ways"][way] = {key: played[key] for key in ("max_reward", "standard_error", "success")}
+            yield f"{trial.name}, {way}: {played['max_reward']:.3f} ± {played['standard_error']:.3f}"
+
+
+def page(facts: dict[str, Any]) -> str:
+    """As markdown."""
+    size = facts["size"]
+    text = [
+        "# Push-T: what was chosen",
+        "",
+        f"Written by `{facts['command']}` in {facts['seconds']} s. {size['steps']} steps of {size['batch']} moments, "
+        f"one seed; mean maximum reward ± standard error over {size['starts']} starts of seeds from {CHOICES} on; "
+        "nothing that is published was measured on them. Changes are of the policy in the first row, one at a time.",
+        "",
+        "| policy | " + " | ".join(WAYS) + " | held-out loss |",
+        "|---|" + "--:|" * (len(WAYS) + 1),
+    ]
+    others = {name: found for name, found in facts["trials"].items() if name not in VARIANTS}
+    for name in VARIANTS:
+        if name in facts["trials"]:
+            found = facts["trials"][name]
+            told = " | ".join(_cell(found["ways"].get(way)) for way in WAYS)
+            text.append(f"| {name} | {told} | {_loss(found)} |")
+    ways = list(dict.fromkeys(way for found in others.values() for way in found["ways"]))
+    text += [
+        "",
+        "Each method by the share of its noise, 4 actions a plan:",
+        "",
+        "| method | " + " | ".join(ways) + " |",
+    ]
+    text.append("|---|" + "--:|" * len(ways))
+    for name, found in others.items():
+        text.append(f"| {name} | " + " | ".join(_cell(found["ways"].get(way)) for way in ways) + " |")
+    return "\n".join(text)
+
+
+def _cell(found: dict[str, float] | None) -> str:
+    return "" if found is None else f"{found['max_reward']:.3f} ± {found['standard_error']:.3f}"
+
+
+def _loss(found: dict[str, Any]) -> str:
+    return f"{found['loss']:.3f}" if "loss" in found else ""
+
+
+def picture(facts: dict[str, Any], path: Path) -> None:
+    """The variants, one dot for each way."""
+    names = [name for name in VARIANTS if name in facts["trials"]]
+    fig = style.figure(760, 60 + 32 * len(names))
+    ax = style.axes(fig, left=230, bottom=34, top=16, grid="x")
+    for k, way in enumerate(WAYS):
+        rows = [(y, facts["trials"][name]["ways"].get(way)) for y, name in enumerate(reversed(names))]
+        points = [(found["max_reward"], y) for y, found in rows if found]
+        shade = style.ACCENT if k == 0 else style.MUTED
+        ax.plot(*np.transpose(points), "o^sDvP"[k], color=shade, markersize=6 if k == 0 else 4, label=way)
+    ax.set_yticks(range(len(names)), list(reversed(names)))
+    ax.set_xlabel("mean maximum reward")
+    ax.legend(fontsize=8, frameon=False, labelcolor=style.INK, loc="lower left")
+    style.save(fig, path)

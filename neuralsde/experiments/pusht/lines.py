@@ -1,0 +1,56 @@
+"""Who is compared: the SDE and its baselines, on one backbone, one budget of training and one set of demonstrations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from neuralsde.robot.baselines import Cloning, Diffusion, FlowMatching, Mixture
+from neuralsde.robot.policy import Config, Method
+from neuralsde.robot.sde_plan import OPTIONS, SDE
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of the tables. name: of the policy that is trained; sampler: of it, "" for its own way.
+
+    noise: how much of the learnt noise is drawn (`Execution`), chosen for each on the starts that are for choices.
+    anytime: whether it can use more than one evaluation.
+    """
+
+    title: str
+    name: str
+    sampler: str = ""
+    noise: float = 1.0
+    anytime: bool = True
+
+
+OURS = "sde"
+LINES: dict[str, Line] = {
+    OURS: Line("neural SDE", "sde", noise=0.75),
+    "flow-matching": Line("flow matching, Euler", "flow-matching", "euler", noise=0.75),
+    "ddim": Line("diffusion, DDIM", "diffusion", "ddim", noise=0.75),
+    "ddpm": Line("diffusion, DDPM", "diffusion", "ddpm"),
+    "mixture": Line("mixture of 5 Gaussians", "mixture", anytime=False),
+    "cloning": Line("behaviour cloning", "cloning", anytime=False),
+}
+FITTED: dict[str, Method] = {
+    "sde": SDE(options=replace(OPTIONS, flow_loss="gaussian"), anytime=True),
+    "diffusion": Diffusion(),
+    "flow-matching": FlowMatching(),
+    "mixture": Mixture(),
+    "cloning": Cloning(),
+}
+
+
+def config(name: str, kind: str, *, n_obs: int, horizon: int, width: int, blocks: int, noise: float) -> Config:
+    """What is trained under that name; all of them learn from the mirror image of every demonstration too."""
+    return Config(
+        FITTED[name],
+        kind,
+        n_obs=n_obs,
+        horizon=horizon,
+        width=width,
+        blocks=blocks,
+        observation_noise=noise,
+        mirror=True,
+    )

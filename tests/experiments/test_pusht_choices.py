@@ -1,0 +1,44 @@
+"""What was chosen on Push-T: every trial can be meant, and a page is made of what was played."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from neuralsde.data.pusht import Demonstrations
+from neuralsde.experiments.pusht import choices
+from neuralsde.experiments.pusht.choices import SMALL, VARIANTS, WAYS, Size, reproduce, trials
+from neuralsde.robot.policy import config_of
+
+
+def test_every_trial_is_another_policy_that_can_be_saved() -> None:
+    found = list(trials(Size()))
+    assert len({str(trial.config.to_dict()) for trial in found}) == len(found) - 1  # the SDE stands in both tables
+    assert all(config_of(json.loads(json.dumps(trial.config.to_dict()))) == trial.config for trial in found)
+    chosen = found[0]
+    assert chosen.name == next(iter(VARIANTS))
+    assert len({str(how) for how in chosen.ways.values()}) == len(WAYS)
+    whole = next(trial for trial in found if trial.name == "whole actions alone")
+    assert all(how.steps == 1 for how in whole.ways.values())
+
+
+def test_what_was_played_is_kept_and_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("gym_pusht", reason="needs the extra: pip install 'neuralsde[robot]'")
+    rng = np.random.default_rng(0)
+    demos = Demonstrations(rng.uniform(60, 450, (12, 5)), rng.uniform(60, 450, (12, 2)), np.array([6, 12]))
+    monkeypatch.setattr(choices, "demonstrations", lambda path: demos)
+    mixture = next(trial for trial in trials(SMALL) if trial.name == "mixture")
+    monkeypatch.setattr(choices, "trials", lambda size: iter([mixture]))
+    told = list(reproduce(out=tmp_path, size=SMALL))
+    facts = json.loads((tmp_path / "pusht-choices.json").read_text())
+    (way,) = facts["trials"]["mixture"]["ways"]
+    reward = facts["trials"]["mixture"]["ways"][way]["max_reward"]
+    assert told[0].startswith(f"mixture, {way}: {reward:.3f} ± ")
+    assert f"| mixture | {reward:.3f} ± " in (tmp_path / "pusht-choices.md").read_text()
+    assert (tmp_path / "pusht-choices.png").stat().st_size
+    again = list(reproduce(out=tmp_path, size=SMALL))
+    assert not any(line.startswith("mixture, ") for line in again)
+    assert not list(tmp_path.glob("pusht-choices-runs-*"))
