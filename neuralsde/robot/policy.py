@@ -190,6 +190,7 @@ class Policy:
             lambda weights, packed: _act(self, eqx.combine(tree.unflatten(weights), static), packed)
         )
         self._evaluations: Array | None = None
+        self._siblings: dict[Execution, Policy] = {self.how: self}
 
     @property
     def n_obs(self) -> int:
@@ -201,7 +202,11 @@ class Policy:
 
     def executing(self, **changes: Any) -> Policy:
         """The same policy under another `Execution`: `executing(execute=4, steps=2, noise=0.75)`."""
-        return Policy(self.config, self.setting, self.law, replace(self.how, **changes))
+        how = replace(self.how, **changes)
+        if how not in self._siblings:  # asked like this before: the same one, and its compiled program
+            self._siblings[how] = Policy(self.config, self.setting, self.law, how)
+            self._siblings[how]._siblings = self._siblings
+        return self._siblings[how]
 
     def act(self, histories: np.ndarray, last: np.ndarray, seeds: Any) -> np.ndarray:
         """The next `execute` actions (b, execute, a) of b environments, in pixels, float32.

@@ -25,7 +25,7 @@ from jax import Array
 
 from neuralsde.data.pusht import ACTIONS, normaliser
 from neuralsde.errors import InputError
-from neuralsde.robot.baselines import Cloning, Diffusion, Mixture
+from neuralsde.robot.baselines import Cloning, Mixture
 from neuralsde.robot.driven import Undrivable, driven
 from neuralsde.robot.export import export_policy, exported, of_normals
 from neuralsde.robot.plan_law import Execution
@@ -196,8 +196,8 @@ def test_onnx_names_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 @pytest.mark.parametrize(
     "ours",
-    [(SDE(), 2), (Cloning(), 1), (Diffusion(), 2)],
-    ids=["sde in two steps", "cloning", "diffusion"],
+    [(SDE(), 2), (Cloning(), 1)],
+    ids=["sde in two steps", "cloning"],
 )
 def test_an_onnx_file_acts_like_the_policy_given_its_normals(tmp_path: Path, ours: tuple[Any, float]):
     with warnings.catch_warnings():

@@ -82,7 +82,7 @@ def law_of(encoder: Encoder) -> tuple[Seeing, Sights]:
 def test_the_regression_reaches_the_encoder_and_not_the_plan_whose_loss_reaches_the_encoder_only_from_images():
     """The gradient of the loss less that of the regression, w px² / (2 256²), is that of the plan."""
     from_images = dataclasses.replace(EYES, plans_from="images", points=11)
-    cases = {"keypoints": EYES, "images": from_images, "held": dataclasses.replace(from_images, pull=0.0)}
+    cases = {"keypoints": EYES, "images": from_images}
     laws = {name: law_of(options) for name, options in cases.items()}
 
     @eqx.filter_jit

@@ -23,7 +23,7 @@ FULL = Size(steps=60_000, width=1_024, blocks=4)
 """The paper's network: four residual blocks of width 1,024."""
 SMALL = Size(
     steps=2, batch=4, width=8, blocks=1, horizon=2, execute=2, main=(1,), sweep=(1,), starts=2, sweep_starts=2,
-    executed=(), noises=(0.0,), max_steps=2, first=200_000, calls=100, film=1,
+    executed=(), noises=(0.0,), max_steps=2, first=200_000, calls=100, film=2,
 )  # fmt: skip
 
 
@@ -46,7 +46,7 @@ def reproduce(asked: Asked[Size], *, obs: str = "keypoints", data: Path | None =
     recordings: dict[str, list[np.ndarray]] = {}
     for line, k in ((OURS, study.size.main[0]), (rival, budget)):
         cell = study.cells(line, k, study.seeds[:1], study.size.film)[0]
-        asked_for = cell.asked(study.policy(LINES[line].name, cell.seed))
+        asked_for = cell.asked(study.loaded(LINES[line].name, cell.seed))
         played = rollout(
             asked_for,
             starts(cell.first, cell.starts),

@@ -7,8 +7,7 @@ run that is stopped goes on where it was: trainings from their last save, the sw
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +63,7 @@ class Study:
     asked: Asked[Size]
     demos: Demonstrations
     kind: str
+    policies: dict[tuple[str, int], Policy] = field(default_factory=dict)
 
     @property
     def size(self) -> Size:
@@ -92,6 +92,12 @@ class Study:
         )  # fmt: skip
         resume = (folder / "config.json").is_file()
         return train_policy(self.demos, config, training, folder, resume=resume, progress=self.asked.progress)
+
+    def loaded(self, name: str, seed: int) -> Policy:
+        """`policy`, once: what it has compiled is kept."""
+        if (name, seed) not in self.policies:
+            self.policies[name, seed] = self.policy(name, seed)
+        return self.policies[name, seed]
 
     # -- cells -------------------------------------------------------------------------------------------------------
 
@@ -163,8 +169,9 @@ class Study:
                 facts["train"][f"{name}, seed {seed}"] = summary
                 keep()
                 yield f"{name}, seed {seed}: trained in {summary['seconds']:.0f} s"
-        loaded = cache(self.policy)
-        table = Table(facts["cells"], lambda cell: loaded(LINES[cell.line].name, cell.seed), keep, self.size.max_steps)
+        table = Table(
+            facts["cells"], lambda cell: self.loaded(LINES[cell.line].name, cell.seed), keep, self.size.max_steps
+        )
         yield from table.fill(self.everything(facts["cells"]))
         yield from self.times(facts["latency"], keep)
 
@@ -173,7 +180,7 @@ class Study:
         first, asked = self.seeds[0], {}
         for line, k in self.sweep:
             if (name := f"{line}, {k:g}") not in known:
-                how = self.cells(line, k, [first], 1)[0].asked(self.policy(LINES[line].name, first)).how
+                how = self.cells(line, k, [first], 1)[0].asked(self.loaded(LINES[line].name, first)).how
                 asked[name] = self.folder(LINES[line].name, first), how, max(100, int(self.size.calls / k))
         if asked:
             found = latencies_on_one_core(list(asked.values()))
