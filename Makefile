@@ -24,7 +24,7 @@ demo: $(READY)
 	$(BIN)/neuralsde demo
 
 test: $(READY)
-	$(BIN)/python -m pytest -n 3 --dist worksteal $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check .
