@@ -19,12 +19,13 @@ from typing import Any
 import numpy as np
 from matplotlib.ticker import StrMethodFormatter
 
+from neuralsde.data.pusht import Demonstrations
 from neuralsde.evaluate import style
 from neuralsde.experiments.asked import Asked, experiment
 from neuralsde.experiments.pusht import inverse_cells as of
 from neuralsde.experiments.pusht.data import demonstrations
 from neuralsde.experiments.pusht.inverse_cells import FULL, HELD_OUT, LINEAR, NETWORK, NEXT, PHYSICS, Labels, Size
-from neuralsde.experiments.pusht.trials import Rewards, opened, rewards, tidy, trained, training_of
+from neuralsde.experiments.pusht.trials import Rewards, rewards, seed_by_seed, trained, training_of
 from neuralsde.robot.agent import FORGETTING
 from neuralsde.robot.starts import CHOICES
 
@@ -44,21 +45,11 @@ def reproduce(asked: Asked[Size], *, data: Path | None = None) -> Iterator[str]:
     seeds: times the policies of the size. data: the demonstrations, instead of `$NEURALSDE_DATA/pusht`.
     A run that was stopped goes on where it stopped.
     """
-    size = asked.size
-    known, held = demonstrations(data).split(0, HELD_OUT)
-    facts = opened(asked, known, held, size.starts)
-    spent = facts["seconds"]
-    for number in asked.numbers(size.policies):
-        for line in _fits(asked, Labels(known, held, number, size), facts["fits"].setdefault(f"{number}", {})):
-            facts["seconds"] = spent + asked.seconds
-            asked.write(facts, "")  # a stopped run leaves what it has
-            yield line
-    facts |= {"finished": True, "seconds": spent + asked.seconds}
-    text = page(facts)
-    asked.write(facts, text)
-    _picture(facts, asked.path())
-    tidy(asked)
-    yield from text.splitlines()
+
+    def fits(known: Demonstrations, held: Demonstrations, seed: int, found: dict[str, Any]) -> Iterator[str]:
+        return _fits(asked, Labels(known, held, seed, asked.size), found)
+
+    return seed_by_seed(asked, demonstrations(data).split(0, HELD_OUT), fits, page, _picture)
 
 
 def _fits(asked: Asked[Size], labels: Labels, found: dict[str, Any]) -> Iterator[str]:

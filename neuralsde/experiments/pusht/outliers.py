@@ -22,7 +22,7 @@ from neuralsde.evaluate import style
 from neuralsde.experiments.asked import Asked, experiment
 from neuralsde.experiments.pusht.data import demonstrations
 from neuralsde.experiments.pusht.one_step import LEVELS, OneStep, expected, one_step, random_walk
-from neuralsde.experiments.pusht.trials import Rewards, opened, rewards, tidy, trained, training_of
+from neuralsde.experiments.pusht.trials import Rewards, rewards, seed_by_seed, trained, training_of
 from neuralsde.experiments.seeds import cell
 from neuralsde.robot.policy import Config, Policy
 from neuralsde.robot.sde_plan import OPTIONS, SDE
@@ -108,21 +108,11 @@ def reproduce(asked: Asked[Size], *, data: Path | None = None) -> Iterator[str]:
     seeds: times the policies of the size. data: the demonstrations, instead of `$NEURALSDE_DATA/pusht`.
     A run that was stopped goes on where it stopped.
     """
-    size = asked.size
-    known, held = demonstrations(data).split(0, HELD_OUT)
-    facts = opened(asked, known, held, size.starts)
-    spent = facts["seconds"]
-    for number in asked.numbers(size.policies):
-        for line in _cells(Trial(asked, known, held, number), facts["fits"].setdefault(f"{number}", {})):
-            facts["seconds"] = spent + asked.seconds
-            asked.write(facts, "")  # a stopped run leaves what it has
-            yield line
-    facts |= {"finished": True, "seconds": spent + asked.seconds}
-    text = page(facts)
-    asked.write(facts, text)
-    _picture(facts, asked.path())
-    tidy(asked)
-    yield from text.splitlines()
+
+    def fits(known: Demonstrations, held: Demonstrations, seed: int, found: dict[str, Any]) -> Iterator[str]:
+        return _cells(Trial(asked, known, held, seed), found)
+
+    return seed_by_seed(asked, demonstrations(data).split(0, HELD_OUT), fits, page, _picture)
 
 
 def _cells(trial: Trial, found: dict[str, Any]) -> Iterator[str]:

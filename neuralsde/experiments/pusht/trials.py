@@ -12,7 +12,7 @@ import json
 import math
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -107,6 +107,30 @@ def opened(asked: Asked[Any], known: Demonstrations, held: Demonstrations, count
         }
         kept = {"reference": reference, "fits": {}, "seconds": 0}
     return asked.first | {"data": data} | kept
+
+
+def seed_by_seed(
+    asked: Asked[Any],
+    parts: tuple[Demonstrations, Demonstrations],
+    fits: Callable[[Demonstrations, Demonstrations, int, dict[str, Any]], Iterator[str]],
+    page: Callable[[dict[str, Any]], str],
+    picture: Callable[[dict[str, Any], Path], None],
+) -> Iterator[str]:
+    """Fill in what each seed's `fits(known, held, seed, found)` finds, kept after every line; then page and picture."""
+    size = asked.size
+    facts = opened(asked, *parts, size.starts)
+    spent = facts["seconds"]
+    for number in asked.numbers(size.policies):
+        for line in fits(*parts, number, facts["fits"].setdefault(f"{number}", {})):
+            facts["seconds"] = spent + asked.seconds
+            asked.write(facts, "")  # a stopped run leaves what it has
+            yield line
+    facts |= {"finished": True, "seconds": spent + asked.seconds}
+    text = page(facts)
+    asked.write(facts, text)
+    picture(facts, asked.path())
+    tidy(asked)
+    yield from text.splitlines()
 
 
 def trained(asked: Asked[Any], cell: str, demos: Demonstrations, config: Config, training: TrainConfig) -> Policy:
