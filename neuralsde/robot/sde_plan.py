@@ -13,6 +13,9 @@ of a whole action, w = h / (1 - s):
 
     x_s = x_0 + s (x_1 - x_0) + sqrt(s (1 - s)) G z',      x_(s+h) = x_s + w (x_1 - x_s) + sqrt(w (1 - s - h)) G z
 
+Noise on the input (`input_noise`) is there at the start of an action, and the bridge begins where it has led: within an
+action it would have to be undone by steps too short for it, or would blur the bridge's pull.
+
 One step draws from one Gaussian; where that is the law of the next action many steps draw from the same, and where it
 is not they may find its several ways. One evaluation for m actions holds the coefficients for m units of time:
 x_(k+j) = x_k + j f + G (W_(k+j) - W_k), one step, read off m times.
@@ -88,11 +91,13 @@ class SDE:
         walk = np.array(facts.walk_joint if self.joint else facts.walk)
         noise = max(np.max(options.input_noise), 0.0 if options.denoiser == "none" else np.max(options.denoiser_noise))
         edge = (1 + max(_ROOM, 3 * float(noise))) * np.ones(len(walk))
+        # of an anytime policy the noise on the input is this class's business (`part_of`)
+        fitted = replace(options, input_noise=0.0) if self.anytime else options
         model = SequenceSDE(
-            options, len(walk), shape.context + (3 if self.anytime else 1), walk=walk, bounds=np.stack([-edge, edge]),
+            fitted, len(walk), shape.context + (3 if self.anytime else 1), walk=walk, bounds=np.stack([-edge, edge]),
             travel=float(np.sqrt(np.mean(np.square(np.asarray(options.denoiser_noise) / walk)))), key=key,
         )  # fmt: skip
-        return SdePlan(shape, model, self.joint, self.anytime)
+        return SdePlan(shape, model, self.joint, self.anytime, options.input_noise if self.anytime else 0.0)
 
 
 class SdePlan(PlanLaw):
@@ -102,6 +107,7 @@ class SdePlan(PlanLaw):
     sde: SequenceSDE
     joint: bool = eqx.field(static=True)
     anytime: bool = eqx.field(static=True, default=False)
+    start_noise: float | tuple[float, ...] = eqx.field(static=True, default=0.0)
 
     # -- training ----------------------------------------------------------------------------------------------------
 
@@ -112,11 +118,13 @@ class SdePlan(PlanLaw):
 
     def part_of(self, whole: Transition, moment: Batch, offset: Int[Array, ""], key: Key[Array, ""]) -> Transition:
         """A transition over one action, or half of the time over the part 1/m of it, on a bridge."""
-        length, where, near, far = jax.random.split(key, 4)
+        length, where, near, far, astray = jax.random.split(key, 5)
         m = jnp.round(_MOST_PARTS ** jnp.maximum(0.0, 2 * jax.random.uniform(length) - 1))
         h = 1 / m
         s = jnp.floor(m * jax.random.uniform(where)) * h
-        start, end = whole.window.present, whole.target
+        off = self.off_course(astray, whole.target)
+        start = whole.window.present + off
+        end = whole.target + (off if self.sde.config.noise_target == "keep" else 0.0)
         sd, loading = lax.stop_gradient(self.sde.noise(whole.window))
 
         def noise(key: Key[Array, ""]) -> Float[Array, " d"]:
@@ -127,6 +135,13 @@ class SdePlan(PlanLaw):
         wander = jnp.sqrt(way * left) * noise(far)
         window = self.window(x, moment.history, offset, s, h)
         return Transition(window, h, x + way * (end - x) + wander, whole.seen)
+
+    def off_course(self, key: Key[Array, ""], like: Float[Array, " d"]) -> Float[Array, " d"]:
+        """Noise on the start of an action, as `input_noise` and `noise_scale` say."""
+        size = jnp.asarray(self.start_noise, like.dtype)
+        if self.sde.config.noise_scale == "random":
+            size = size * jax.random.uniform(jax.random.fold_in(key, 0), (), size.dtype)
+        return size * jax.random.normal(key, like.shape, like.dtype)
 
     def transition(self, moment: Batch, key: Key[Array, ""]) -> Transition:
         """One transition of a demonstrated plan, at a random offset, over 1 to `reach` actions."""

@@ -85,6 +85,8 @@ def test_rewards_are_compared_over_the_same_starts() -> None:
     assert ratio == pytest.approx(0.9, abs=4 * error)
     seeds = Rewards(np.array([[0.8, 0.6], [0.9, 0.9]]))
     assert seeds.standard_error == pytest.approx(np.hypot(0.1 / 2, 0.2 / 2))
+    assert seeds.ahead_of(seeds) == pytest.approx((0.0, np.hypot(0.1, 0.1)))  # two seeds' means apart by .2, twice
+    assert Rewards(full.each + 0.1).ahead_of(full) == pytest.approx((0.1, 0.0))
     back = Rewards.from_json(full.to_json())
     np.testing.assert_allclose(back.each, full.each, atol=5e-5)
 

@@ -62,7 +62,7 @@ class Cell:
         """The policy, asked like this."""
         line = LINES[self.line]
         steps = self.steps if line.anytime else 1.0
-        noise = line.noise if self.noise is None else self.noise
+        noise = line.share(self.execute) if self.noise is None else self.noise
         return policy.executing(execute=self.execute, steps=steps, noise=noise, sampler=line.sampler)
 
     def measured(self, policy: Policy, max_steps: int) -> dict[str, Any]:

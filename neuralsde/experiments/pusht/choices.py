@@ -18,7 +18,7 @@ from neuralsde.evaluate import style
 from neuralsde.experiments.asked import Asked, experiment
 from neuralsde.experiments.pusht import lines
 from neuralsde.experiments.pusht.data import demonstrations
-from neuralsde.experiments.pusht.lines import FITTED, LINES
+from neuralsde.experiments.pusht.lines import CHOSEN, FITTED, LINES
 from neuralsde.experiments.pusht.trials import folder_of, tidy, trained, training_of
 from neuralsde.models.sequence_sde.config import FlowLoss
 from neuralsde.robot.plan_law import Execution
@@ -52,6 +52,11 @@ def sde(flow_loss: FlowLoss, **options: Any) -> SDE:
     return SDE(options=replace(OPTIONS, flow_loss=flow_loss, **options))
 
 
+def anytime(**options: Any) -> SDE:
+    """A policy that is fitted to steps of every length."""
+    return replace(CHOSEN, options=replace(CHOSEN.options, **options))
+
+
 VARIANTS: dict[str, dict[str, Any]] = {
     "chosen": {},
     "without mirror images": {"mirror": False},
@@ -61,6 +66,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "whole actions, Student flow loss": {"method": sde("student")},
     "whole actions, Student tails": {"method": sde("gaussian", tails="student")},
     "noise on what is seen, .02": {"observation_noise": 0.02},
+    "no noise on the action before": {"method": anytime(input_noise=0.0)},
+    "noise of .05 there (chosen: .02)": {"method": anytime(input_noise=0.05)},
     "one observation": {"n_obs": 1},
 }
 """Changes of the policy's `Config`, one at a time."""
@@ -91,7 +98,7 @@ def trials(size: Size) -> Iterator[Trial]:
     usual = Execution(execute=min(4, size.horizon), noise=LINES["sde"].noise)
     for name, change in VARIANTS.items():
         ways = {way: replace(usual, **_within(asked, size.horizon)) for way, asked in WAYS.items()}
-        if change.get("method") is not None:  # fitted to whole actions: more evaluations are no refinement
+        if not change.get("method", CHOSEN).anytime:  # fitted to whole actions: more evaluations refine nothing
             ways = {way: how for way, how in ways.items() if how.steps == 1}
         yield Trial(name, replace(ours, **change), ways)
     for name in FITTED:
@@ -99,9 +106,10 @@ def trials(size: Size) -> Iterator[Trial]:
             continue
         samplers = [told.sampler for told in LINES.values() if told.name == name and told.sampler != "ddpm"]
         ways = {
-            f"{share:g} of the noise, {k:g} an action": Execution(usual.execute, k, share, samplers[0])
+            f"{share:g} of the noise, {execute} executed, {k:g} an action": Execution(execute, k, share, samplers[0])
+            for execute, budgets in ((usual.execute, (1.0, 2.0)), (1, (1.0, 4.0)))
+            for k in (budgets[:1] if name == "mixture" else budgets)
             for share in size.noises
-            for k in ((1.0,) if name == "mixture" else (1.0, 2.0))
         }
         yield Trial(name, lines.config(name, "keypoints", **common), ways)
 
@@ -164,13 +172,13 @@ def page(facts: dict[str, Any]) -> str:
     ways = list(dict.fromkeys(way for found in others.values() for way in found["ways"]))
     text += [
         "",
-        "Each method by the share of its noise, 4 actions a plan:",
+        "Each method by the share of its noise, actions executed of a plan, and evaluations an action:",
         "",
-        "| method | " + " | ".join(ways) + " |",
+        "| | " + " | ".join(others) + " |",
     ]
-    text.append("|---|" + "--:|" * len(ways))
-    for name, found in others.items():
-        text.append(f"| {name} | " + " | ".join(_cell(found["ways"].get(way)) for way in ways) + " |")
+    text.append("|---|" + "--:|" * len(others))
+    for way in ways:
+        text.append(f"| {way} | " + " | ".join(_cell(found["ways"].get(way)) for found in others.values()) + " |")
     return "\n".join(text)
 
 

@@ -22,8 +22,8 @@ from neuralsde.robot.starts import starts
 FULL = Size(steps=60_000, width=1_024, blocks=4)
 """The paper's network: four residual blocks of width 1,024."""
 SMALL = Size(
-    steps=2, batch=4, width=8, blocks=1, horizon=2, execute=2, main=(1,), sweep=(1,), starts=2, sweep_starts=2,
-    executed=(), noises=(0.0,), max_steps=2, first=200_000, calls=100, film=2,
+    steps=2, batch=4, width=8, blocks=1, horizon=2, execute=2, main=(1,), closed=(1,), sweep=(1,), starts=2,
+    sweep_starts=2, executed=(), noises=(0.0,), max_steps=2, first=200_000, calls=100, film=2,
 )  # fmt: skip
 
 

@@ -95,7 +95,7 @@ def reproduce(asked: Asked[Size], *, data: Path | None = None) -> Iterator[str]:
     One training, of the first seed. data: the demonstrations, with images; $NEURALSDE_DATA/pusht by default.
     """
     demos, size = demonstrations(data, images=True), asked.size
-    policy = trained(asked, demos).executing(execute=size.execute)
+    policy = asked_as_there(trained(asked, demos), size)
     law = policy.law
     assert isinstance(law, Seeing)
     folder = RunFolder.open(run_folder(asked))
@@ -134,7 +134,7 @@ def trained(asked: Asked[Size], demos: Demonstrations) -> Policy:
     def watch(policy: Policy, moments: Batch | Sights) -> Mapping[str, float]:
         began = time.monotonic()
         assert isinstance(moments, Sights)
-        found = played(policy.executing(execute=size.execute), CHOICES, size.chosen, size, asked.seed)
+        found = played(asked_as_there(policy, size), CHOICES, size.chosen, size, asked.seed)
         off = distances(policy, moments)
         return {
             "reward": found["reward"], "reward_error": found["error"], "px": float(off.mean()),
@@ -146,6 +146,11 @@ def trained(asked: Asked[Size], demos: Demonstrations) -> Policy:
         demos, size.config(), size.training(asked.seed), folder, resume=(folder / "config.json").is_file(),
         progress=asked.progress, watch=watch,
     )  # fmt: skip
+
+
+def asked_as_there(policy: Policy, size: Size) -> Policy:
+    """With as much of its noise as in the main table."""
+    return policy.executing(execute=size.execute, noise=lines.LINES[lines.OURS].share(size.execute))
 
 
 def told(policy: Policy) -> Policy:

@@ -13,28 +13,34 @@ from neuralsde.robot.sde_plan import OPTIONS, SDE
 class Line:
     """A line of the tables. name: of the policy that is trained; sampler: of it, "" for its own way.
 
-    noise: how much of the learnt noise is drawn (`Execution`), chosen for each on the starts that are for choices.
-    anytime: whether it can use more than one evaluation.
+    noise: how much of the learnt noise is drawn (`Execution`), chosen for each on the starts that are for choices;
+    closed: the same where every action has a plan of its own. anytime: whether it can use more than one evaluation.
     """
 
     title: str
     name: str
     sampler: str = ""
     noise: float = 1.0
+    closed: float = 1.0
     anytime: bool = True
+
+    def share(self, execute: int) -> float:
+        """Of its noise, when that many actions of a plan are executed."""
+        return self.closed if execute == 1 else self.noise
 
 
 OURS = "sde"
 LINES: dict[str, Line] = {
-    OURS: Line("neural SDE", "sde", noise=0.75),
+    OURS: Line("neural SDE", "sde", noise=0.75, closed=0.75),
     "flow-matching": Line("flow matching, Euler", "flow-matching", "euler", noise=0.75),
     "ddim": Line("diffusion, DDIM", "diffusion", "ddim", noise=0.75),
     "ddpm": Line("diffusion, DDPM", "diffusion", "ddpm"),
     "mixture": Line("mixture of 5 Gaussians", "mixture", anytime=False),
     "cloning": Line("behaviour cloning", "cloning", anytime=False),
 }
+CHOSEN = SDE(options=replace(OPTIONS, flow_loss="gaussian"), anytime=True)
 FITTED: dict[str, Method] = {
-    "sde": SDE(options=replace(OPTIONS, flow_loss="gaussian"), anytime=True),
+    "sde": CHOSEN,
     "diffusion": Diffusion(),
     "flow-matching": FlowMatching(),
     "mixture": Mixture(),

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
-
-import numpy as np
 
 from neuralsde.experiments.pusht.cells import CONDITIONS, collected
 from neuralsde.experiments.pusht.lines import LINES, OURS
@@ -38,10 +37,10 @@ def page(study: Study, facts: dict[str, Any]) -> str:
         f"{where}; an episode has at most {size.max_steps} steps, its figure is the greatest reward on the way.",
         "",
         "One evaluation is one state through all the networks that a step needs. Methods are compared at equal "
-        f"evaluations for each executed action, {size.execute} actions executed of each plan.",
+        "evaluations for each executed action and equal execution: a chunk that is drawn in 4 evaluations for 4 "
+        "actions has cost 1 an action.",
         "",
-        *_main(study, facts),
-        *_asked(study, cells),
+        *(line for execute, budgets in study.rounds for line in _compared(study, facts, execute, budgets)),
         "",
         "![reward by evaluations](pusht.png)",
         "",
@@ -53,51 +52,58 @@ def page(study: Study, facts: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _main(study: Study, facts: dict[str, Any]) -> list[str]:
-    size = study.size
+def _compared(study: Study, facts: dict[str, Any], execute: int, budgets: Sequence[float]) -> list[str]:
+    """All methods by budget, and what is asked of the SDE beside what it reached."""
+    size, seeds = study.size, study.seeds
+    known = {
+        (line, k): collected(facts["cells"], study.cells(line, k, seeds, size.starts, execute=execute))
+        for line, k in study.each(budgets)
+    }
+    executed = f"{execute} actions executed of each plan" if execute > 1 else "a plan for every action"
     lines = [
-        f"## {size.starts} starts, {len(study.seeds)} training seed{'s' * (len(study.seeds) > 1)}",
+        f"## {executed[0].upper()}{executed[1:]}",
         "",
-        "Mean maximum reward ± standard error (of starts and of seeds together).",
+        f"{size.starts} starts, {len(seeds)} training seed{'s' * (len(seeds) > 1)}: mean maximum reward ± standard "
+        "error (of starts and of seeds together), and the share of the episodes that cover the goal (reward 1.000), by "
+        "evaluations an action. In brackets the share of its noise that a method draws, chosen on other starts.",
         "",
-        "| method | " + " | ".join(f"{k:g} an action" for k in size.main) + " |",
-        "|---|" + "--:|" * len(size.main),
+        "| method | " + " | ".join(f"{k:g}" for k in budgets) + " |",
+        "|---|" + "--:|" * len(budgets),
     ]
     for line, told in LINES.items():
-        found = [collected(facts["cells"], study.cells(line, k, study.seeds, size.starts)) for k in size.main]
-        lines.append(f"| {told.title} | " + " | ".join(_cell(one) for one in found) + " |")
-    lines += [
-        f"| demonstrations, replayed | {facts['replayed']:.3f} |" + " |" * (len(size.main) - 1),
-        "",
-        "Published: " + "; ".join(f"{who} {value:.2f} ({cost})" for who, cost, value in MARKS) + ".",
-        "",
-    ]
-    return lines
+        found = " | ".join(_with_success(known.get((line, k))) for k in budgets)
+        lines.append(f"| {told.title} ({told.share(execute):g}) | {found} |")
+    if execute == size.execute:
+        lines += [
+            f"| demonstrations, replayed | {facts['replayed']:.3f} |" + " |" * (len(budgets) - 1),
+            "",
+            "Published: " + "; ".join(f"{who} {value:.2f} ({cost})" for who, cost, value in MARKS) + ".",
+        ]
+    return [*lines, "", *_asked(known, budgets, ASKED if execute == size.execute else {}), ""]
 
 
-def _asked(study: Study, cells: dict[str, Any]) -> list[str]:
+def _asked(
+    known: Mapping[tuple[str, float], Rewards | None], budgets: Sequence[float], asked: Mapping[float, float]
+) -> list[str]:
     """Each target, what was measured, and whether it holds."""
-    size = study.size
-    known = {(line, k): collected(cells, study.cells(line, k, study.seeds, size.starts)) for line, k in study.main}
     rows = ["| asked of the SDE | measured | holds |", "|---|--:|--:|"]
-    for k in size.main:
+    for k in budgets:
         ours = known.get((OURS, k))
         if ours is None:
             continue
-        if k in ASKED:
-            rows.append(f"| {ASKED[k]:.2f} at {k:g} an action | {ours} | {_holds(ours.mean >= ASKED[k])} |")
-        rivals = {line: known.get((line, k)) or known.get((line, size.main[0])) for line in LINES if line != OURS}
+        if k in asked:
+            rows.append(f"| {asked[k]:.2f} at {k:g} an action | {ours} | {_holds(ours.mean >= asked[k])} |")
+        rivals = {line: known.get((line, k)) or known.get((line, budgets[0])) for line in LINES if line != OURS}
         best = max((line for line, one in rivals.items() if one), key=lambda line: rivals[line].mean, default=None)  # type: ignore[union-attr]
         if best is None:
             continue
         rival = rivals[best]
         assert rival is not None
-        apart = ours.each.mean(0) - rival.each.mean(0)
-        error = apart.std(ddof=1) / np.sqrt(len(apart)) if len(apart) > 1 else np.nan
-        word, holds = ("ahead of", apart.mean() > 0) if k < 100 else ("level with", apart.mean() > -2 * error)
+        apart, error = ours.ahead_of(rival)
+        word, holds = ("ahead of", apart > 0) if k < 100 else ("level with", apart > -2 * error)
         rows.append(
             f"| {word} the best baseline at {k:g} an action ({LINES[best].title}, {rival.mean:.3f}) | "
-            f"{apart.mean():+.3f} ± {error:.3f} (same starts) | {_holds(holds)} |"
+            f"{apart:+.3f} ± {error:.3f} (same starts) | {_holds(holds)} |"
         )
     return rows
 
@@ -129,7 +135,8 @@ def _ours(study: Study, cells: dict[str, Any]) -> list[str]:
     lines = [
         f"## How the SDE is asked ({size.starts} starts, one seed, {k:g} evaluation an action)",
         "",
-        f"Everywhere else {LINES[OURS].noise:g} of the learnt noise is drawn.",
+        f"Without a word on it {LINES[OURS].noise:g} of the learnt noise is drawn, {LINES[OURS].closed:g} where one "
+        "action is executed.",
         "",
         "| | reward |",
         "|---|--:|",
@@ -175,6 +182,10 @@ def _training(facts: dict[str, Any]) -> list[str]:
 
 def _cell(found: Rewards | None) -> str:
     return "" if found is None else str(found)
+
+
+def _with_success(found: Rewards | None) -> str:
+    return "" if found is None else f"{found}, {100 * found.success:.0f} %"
 
 
 def _holds(yes: Any) -> str:

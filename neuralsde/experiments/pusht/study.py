@@ -30,9 +30,9 @@ class Size:
     """What is trained, and what is played.
 
     steps of batch moments; width, blocks, n_obs, horizon, noise: of every policy. execute: actions of a plan.
-    main: budgets (evaluations an executed action) at which all seeds play `starts` starts; sweep: budgets at which the
-    first seed plays `sweep_starts`; executed: other lengths that our line is played at;
-    noises: other shares of its noise. max_steps: of an episode.
+    main: budgets (evaluations an executed action) at which all seeds play `starts` starts; closed: budgets at which
+    they do so with a plan for every action; sweep: budgets at which the first seed plays `sweep_starts`; executed:
+    other lengths that our line is played at; noises: other shares of its noise. max_steps: of an episode.
     first: seed of the first start. calls: timed for a latency. film: episodes of the video.
     """
 
@@ -45,6 +45,7 @@ class Size:
     noise: float = 0.0
     execute: int = 4
     main: tuple[float, ...] = (1, 2, 100)
+    closed: tuple[float, ...] = (1, 2, 4)
     sweep: tuple[float, ...] = (1, 2, 4, 8, 16, 32, 100)
     starts: int = 200
     sweep_starts: int = 100
@@ -112,20 +113,30 @@ class Study:
     def seeds(self) -> range:
         return self.asked.numbers(1)
 
+    @staticmethod
+    def each(budgets: Sequence[float]) -> list[tuple[str, float]]:
+        """Lines and budgets of a table; a method that answers in one pass has one."""
+        return [(line, k) for line in LINES for k in budgets if LINES[line].anytime or k == budgets[0]]
+
     @property
     def main(self) -> list[tuple[str, float]]:
-        """Line and budget of the main table; a method that answers in one pass has one."""
-        return [(line, k) for line in LINES for k in self.size.main if LINES[line].anytime or k == self.size.main[0]]
+        return self.each(self.size.main)
+
+    @property
+    def rounds(self) -> list[tuple[int, tuple[float, ...]]]:
+        """Actions executed of a plan, and the budgets, of each table that all seeds play for."""
+        return [(self.size.execute, self.size.main), *([(1, self.size.closed)] if self.size.closed else [])]
 
     @property
     def sweep(self) -> list[tuple[str, float]]:
-        return [(line, k) for line in LINES for k in self.size.sweep if LINES[line].anytime or k == self.size.sweep[0]]
+        return self.each(self.size.sweep)
 
     def everything(self, found: dict[str, Any]) -> Iterator[Cell]:
         """All cells in the order in which they are worth knowing."""
         size, first = self.size, self.seeds[:1]
-        for line, k in self.main:
-            yield from self.cells(line, k, self.seeds, size.starts)
+        for execute, budgets in self.rounds:
+            for line, k in self.each(budgets):
+                yield from self.cells(line, k, self.seeds, size.starts, execute=execute)
         for line, k in self.sweep:
             yield from self.cells(line, k, first, size.sweep_starts)
         for length in size.executed:

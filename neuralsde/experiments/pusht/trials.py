@@ -59,6 +59,17 @@ class Rewards:
         ratio = self.mean / full.mean if full.mean else math.nan
         return ratio, _error(self.each - ratio * full.each) / full.mean if full.mean else math.nan
 
+    def ahead_of(self, other: Rewards) -> tuple[float, float]:
+        """Their mean less that of `other` over the same starts, with its standard error.
+
+        Of the difference at each start, and of each side's policies, which were trained apart: variances add.
+        """
+        apart = self.each.mean(0) - other.each.mean(0)
+        variance = apart.var(ddof=1) / len(apart) if len(apart) > 1 else 0.0
+        for side in (self.each, other.each):
+            variance += side.mean(1).var(ddof=1) / len(side) if len(side) > 1 else 0.0
+        return float(apart.mean()), math.sqrt(variance)
+
     def to_json(self) -> list[str]:
         """A line for each policy, four digits an episode."""
         return [" ".join(f"{value:.{_DIGITS}f}" for value in row) for row in self.each]
