@@ -26,6 +26,11 @@ def test_cells_of_several_seeds_are_collected_when_all_are_there() -> None:
     assert got is not None
     np.testing.assert_allclose(got.each, [[0.0, 1.0], [0.1, 1.0]])
     assert collected(found, [*some, Cell("sde", 2, 1.0, 4, 2, 0)]) is None
+    fewer = collected(found, [replace(cell, starts=1) for cell in some])
+    assert fewer is not None
+    np.testing.assert_allclose(fewer.each, [[0.0], [0.1]])
+    assert collected(found, [replace(cell, starts=3) for cell in some]) is None
+    assert collected(found, [replace(cell, starts=1, first=1) for cell in some]) is None
 
 
 def test_keys_tell_cells_apart() -> None:

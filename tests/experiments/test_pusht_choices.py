@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from neuralsde.data.pusht import Demonstrations
+from neuralsde.data.pusht import Demonstrations, observations
 from neuralsde.experiments.pusht import choices
 from neuralsde.experiments.pusht.choices import SMALL, VARIANTS, WAYS, Size, reproduce, trials
-from neuralsde.robot.policy import config_of
+from neuralsde.robot.policy import Policy, config_of
 
 
 def test_every_trial_is_another_policy_that_can_be_saved() -> None:
@@ -24,6 +25,35 @@ def test_every_trial_is_another_policy_that_can_be_saved() -> None:
     assert len({str(how) for how in chosen.ways.values()}) == len(WAYS)
     whole = next(trial for trial in found if trial.name == "whole actions alone")
     assert all(how.steps == 1 for how in whole.ways.values())
+
+
+class _Ahead(Policy):
+    """Goes half as far as the demonstrations, from where it was; checks what it is given."""
+
+    kind = property(lambda self: "pose")
+    n_obs = property(lambda self: 2)
+
+    def __init__(self, demos: Demonstrations) -> None:
+        self.demos = demos
+
+    def executing(self, **how: Any) -> _Ahead:
+        assert how == {"execute": 1, "noise": 0.0}
+        return self
+
+    def act(self, histories: np.ndarray, last: np.ndarray, seeds: Any) -> np.ndarray:
+        rows = 1 + np.flatnonzero((self.demos.actions[:, None].astype(np.float32) == last[None]).all(-1).any(1))
+        seen = observations(self.demos, "pose")
+        np.testing.assert_array_equal(histories, np.stack([seen[rows - 1], seen[rows]], axis=1))
+        return (last + 0.5 * (self.demos.actions[rows] - last))[:, None]
+
+
+def test_moves_are_from_the_action_before_in_the_same_episode() -> None:
+    rng = np.random.default_rng(0)
+    demos = Demonstrations(rng.uniform(60, 450, (12, 5)), rng.uniform(60, 450, (12, 2)), np.array([5, 12]))
+    told, done = choices.moves(_Ahead(demos), demos)
+    steps = np.linalg.norm(np.diff(demos.actions, axis=0), axis=1)
+    assert done == pytest.approx(np.delete(steps, 4).mean())
+    assert told == pytest.approx(done / 2)
 
 
 def test_what_was_played_is_kept_and_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

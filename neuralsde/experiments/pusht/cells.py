@@ -7,7 +7,7 @@ measures only what is missing.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -93,21 +93,27 @@ class Table:
     policy_of: Callable[[Cell], Policy]
     keep: Callable[[], None]
     max_steps: int
-    measured: int = field(default=0)
 
     def fill(self, cells: Iterable[Cell]) -> Iterator[str]:
         """Measure what is not there yet; a line for each new cell."""
         for cell in cells:
-            if cell.key not in self.found:
+            if rewards_of(self.found, cell) is None:
                 self.found[cell.key] = cell.measured(self.policy_of(cell), self.max_steps)
                 self.keep()
                 got = self.found[cell.key]
                 yield f"{cell.key}: {got['reward']:.3f} ± {got['error']:.3f}"
 
 
+def rewards_of(found: Mapping[str, Any], cell: Cell) -> list[float] | None:
+    """Of a cell, or the first ones of the same with more starts: an episode does not depend on its company."""
+    for key, part in found.items():
+        count = len(part["rewards"])
+        if count >= cell.starts and key == replace(cell, starts=count).key:
+            return part["rewards"][: cell.starts]
+    return None
+
+
 def collected(found: Mapping[str, Any], cells: Iterable[Cell]) -> Rewards | None:
     """Of cells that differ in the seed alone; None while one is missing."""
-    parts = [found.get(cell.key) for cell in cells]
-    if not parts or any(part is None for part in parts):
-        return None
-    return Rewards(np.array([part["rewards"] for part in parts if part is not None]))
+    parts = [rewards_of(found, cell) for cell in cells]
+    return Rewards(np.array(parts)) if parts and None not in parts else None

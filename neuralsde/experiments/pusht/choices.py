@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from neuralsde.data.pusht import Demonstrations
+from neuralsde.data.pusht import Demonstrations, observations
 from neuralsde.evaluate import style
 from neuralsde.experiments.asked import Asked, experiment
 from neuralsde.experiments.pusht import lines
@@ -22,7 +22,7 @@ from neuralsde.experiments.pusht.lines import CHOSEN, FITTED, LINES
 from neuralsde.experiments.pusht.trials import folder_of, tidy, trained, training_of
 from neuralsde.models.sequence_sde.config import FlowLoss
 from neuralsde.robot.plan_law import Execution
-from neuralsde.robot.policy import Config
+from neuralsde.robot.policy import Config, Policy
 from neuralsde.robot.rollout import rollout
 from neuralsde.robot.sde_plan import OPTIONS, SDE
 from neuralsde.robot.starts import CHOICES, starts
@@ -43,6 +43,8 @@ class Size:
     max_steps: int = 300
 
 
+MOMENTS = 2_000
+"""At which `moves` looks."""
 FULL = Size(steps=12_000, batch=512)
 SMALL = Size(steps=2, batch=4, width=4, blocks=1, horizon=2, starts=2, noises=(1.0,), max_steps=2)
 
@@ -140,6 +142,7 @@ def _tried(trial: Trial, known: dict[str, Any], asked: Asked[Size], demos: Demon
     size = asked.size
     training = training_of(size.steps, size.batch, asked.seed)
     policy = trained(asked, trial.name, demos, trial.config, training)
+    known["moves"] = moves(policy, demos)
     known["loss"] = RunFolder.open(folder_of(asked, trial.name, asked.seed)).summary()["validation_loss"]
     for way, how in trial.ways.items():
         if way not in known["ways"]:
@@ -148,6 +151,18 @@ def _tried(trial: Trial, known: dict[str, Any], asked: Asked[Size], demos: Demon
             ).summary()
             known["ways"][way] = {key: played[key] for key in ("max_reward", "standard_error", "success")}
             yield f"{trial.name}, {way}: {played['max_reward']:.3f} ± {played['standard_error']:.3f}"
+
+
+def moves(policy: Policy, demos: Demonstrations) -> tuple[float, float]:
+    """How far the next action is from the last, px: with nothing drawn, and as demonstrated, over the same moments."""
+    past = max(1, policy.n_obs - 1)
+    rows = np.flatnonzero(np.arange(len(demos)) - demos.starts[demos.episode_of] >= past)
+    rows = rows[:: max(1, len(rows) // MOMENTS)]
+    seen = np.stack([observations(demos, policy.kind, rows - k) for k in reversed(range(policy.n_obs))], axis=1)
+    last = demos.actions[rows - 1].astype(np.float32)
+    planned = policy.executing(execute=1, noise=0.0).act(seen, last, 0)[:, 0]
+    told, done = (float(np.linalg.norm(a - last, axis=1).mean()) for a in (planned, demos.actions[rows]))
+    return told, done
 
 
 def page(facts: dict[str, Any]) -> str:
@@ -160,15 +175,18 @@ def page(facts: dict[str, Any]) -> str:
         f"one seed; mean maximum reward ± standard error over {size['starts']} starts of seeds from {CHOICES} on; "
         "nothing that is published was measured on them. Changes are of the policy in the first row, one at a time.",
         "",
-        "| policy | " + " | ".join(WAYS) + " | held-out loss |",
-        "|---|" + "--:|" * (len(WAYS) + 1),
+        "Moves: how far the next action is from the last one when nothing is drawn, by how far it is in the "
+        "demonstrations, in the mean; a drift that is the mean action goes less far than the actions do.",
+        "",
+        "| policy | " + " | ".join(WAYS) + " | moves | held-out loss |",
+        "|---|" + "--:|" * (len(WAYS) + 2),
     ]
     others = {name: found for name, found in facts["trials"].items() if name not in VARIANTS}
     for name in VARIANTS:
         if name in facts["trials"]:
             found = facts["trials"][name]
             told = " | ".join(_cell(found["ways"].get(way)) for way in WAYS)
-            text.append(f"| {name} | {told} | {_loss(found)} |")
+            text.append(f"| {name} | {told} | {_moves(found)} | {_loss(found)} |")
     ways = list(dict.fromkeys(way for found in others.values() for way in found["ways"]))
     text += [
         "",
@@ -184,6 +202,10 @@ def page(facts: dict[str, Any]) -> str:
 
 def _cell(found: dict[str, float] | None) -> str:
     return "" if found is None else f"{found['max_reward']:.3f} ± {found['standard_error']:.3f}"
+
+
+def _moves(found: dict[str, Any]) -> str:
+    return "{:.2f}".format(found["moves"][0] / found["moves"][1]) if "moves" in found else ""
 
 
 def _loss(found: dict[str, Any]) -> str:
