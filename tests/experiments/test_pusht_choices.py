@@ -30,8 +30,13 @@ def test_every_trial_is_another_policy_that_can_be_saved() -> None:
 class _Ahead(Policy):
     """Goes half as far as the demonstrations, from where it was; checks what it is given."""
 
-    kind = property(lambda self: "pose")
-    n_obs = property(lambda self: 2)
+    @property
+    def kind(self) -> str:
+        return "pose"
+
+    @property
+    def n_obs(self) -> int:
+        return 2
 
     def __init__(self, demos: Demonstrations) -> None:
         self.demos = demos

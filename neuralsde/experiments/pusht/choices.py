@@ -124,13 +124,14 @@ def _within(asked: dict[str, Any], horizon: int) -> dict[str, Any]:
 def reproduce(asked: Asked[Size], *, data: Path | None = None) -> Iterator[str]:
     """Write pusht-choices.json, .md and .png into `out`; yields lines as they become known. Resumes."""
     size, demos = asked.size, demonstrations(data)
-    facts = asked.first | {"trials": {}} | asked.before()
+    facts = asked.first | {"trials": {}, "seconds": 0} | asked.before()
+    spent = facts["seconds"]
     for trial in trials(size):
         known = facts["trials"].setdefault(trial.name, {"ways": {}})
         if set(known["ways"]) == set(trial.ways):
             continue
         yield from _tried(trial, known, asked, demos)
-        facts["seconds"] = asked.seconds
+        facts["seconds"] = spent + asked.seconds
         asked.write(facts, page(facts))
     picture(facts, asked.path())
     tidy(asked)

@@ -41,6 +41,7 @@ def reproduce(asked: Asked[Size], *, obs: str = "keypoints", data: Path | None =
         return
     study = Study(asked, demonstrations(data), obs)
     facts = study.known()
+    spent = facts.get("seconds", 0)
     yield from study.run(facts)
     rival, budget = study.best_baseline(facts["cells"])
     recordings: dict[str, list[np.ndarray]] = {}
@@ -56,7 +57,7 @@ def reproduce(asked: Asked[Size], *, obs: str = "keypoints", data: Path | None =
         )
         recordings[f"{LINES[line].title}, {k:g} evaluation(s) an action"] = list(played.frames.values())
     film(recordings, asked.path(".html"))
-    facts["seconds"] = asked.seconds
+    facts["seconds"] = spent + asked.seconds
     told = page(study, facts)
     asked.write(facts, told)
     picture(study, facts, next(iter(recordings.values()))[0], asked.path())

@@ -166,9 +166,10 @@ class Study:
 
     def run(self, facts: dict[str, Any]) -> Iterator[str]:
         """Fill in `facts`, told as they become known and kept on the way."""
+        spent = facts.get("seconds", 0)
 
         def keep() -> None:
-            facts["seconds"] = self.asked.seconds
+            facts["seconds"] = spent + self.asked.seconds
             self.asked.write(facts, "")
 
         if "replayed" not in facts:
