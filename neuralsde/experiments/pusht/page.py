@@ -7,7 +7,7 @@ from typing import Any
 
 from neuralsde.experiments.pusht.cells import CONDITIONS, collected
 from neuralsde.experiments.pusht.lines import LINES, OURS
-from neuralsde.experiments.pusht.study import Study
+from neuralsde.experiments.pusht.study import Study, timed
 from neuralsde.experiments.pusht.trials import Rewards
 from neuralsde.robot.starts import PUBLISHED
 
@@ -19,6 +19,8 @@ MARKS = (
 """Published figures of state policies: who, evaluations, mean maximum reward."""
 ASKED: dict[float, float] = {1: 0.95, 2: 0.97}
 """Of the SDE, at so many evaluations an executed action."""
+ASKED_MS, QUICK = 1.0, 2
+"""Of one call on one core, at up to so many evaluations an executed action."""
 
 
 def page(study: Study, facts: dict[str, Any]) -> str:
@@ -65,7 +67,9 @@ def _compared(study: Study, facts: dict[str, Any], execute: int, budgets: Sequen
         "",
         f"{size.starts} starts, {len(seeds)} training seed{'s' * (len(seeds) > 1)}: mean maximum reward ± standard "
         "error (of starts and of seeds together), and the share of the episodes that cover the goal (reward 1.000), by "
-        "evaluations an action. In brackets the share of its noise that a method draws, chosen on other starts.",
+        "evaluations an action. In brackets the share of its noise that a method draws, chosen on other starts."
+        + " Below them the time of one call of `act`, as in the table of evaluations."
+        * (execute == 1),
         "",
         "| method | " + " | ".join(f"{k:g}" for k in budgets) + " |",
         "|---|" + "--:|" * len(budgets),
@@ -73,13 +77,22 @@ def _compared(study: Study, facts: dict[str, Any], execute: int, budgets: Sequen
     for line, told in LINES.items():
         found = " | ".join(_with_success(known.get((line, k))) for k in budgets)
         lines.append(f"| {told.title} ({told.share(execute):g}) | {found} |")
+        lines += [_times(facts, line, budgets, execute)] * (execute == 1)
     if execute == size.execute:
         lines += [
             f"| demonstrations, replayed | {facts['replayed']:.3f} |" + " |" * (len(budgets) - 1),
             "",
             "Published: " + "; ".join(f"{who} {value:.2f} ({cost})" for who, cost, value in MARKS) + ".",
         ]
-    return [*lines, "", *_asked(known, budgets, ASKED if execute == size.execute else {}), ""]
+    lines += ["", *_asked(known, budgets, ASKED if execute == size.execute else {})]
+    for k in budgets:
+        time = facts["latency"].get(timed(OURS, k, execute))
+        if k <= QUICK and time:
+            holds = _holds(time["p99"] < ASKED_MS)
+            lines.append(
+                f"| 99 of 100 calls within {ASKED_MS:g} ms at {k:g} an action | {time['p99']:.2f} ms | {holds} |"
+            )
+    return [*lines, ""]
 
 
 def _asked(
@@ -122,11 +135,14 @@ def _sweep(study: Study, facts: dict[str, Any]) -> list[str]:
     for line, told in LINES.items():
         found = [collected(facts["cells"], study.cells(line, k, first, size.sweep_starts)) for k in size.sweep]
         lines.append(f"| {told.title} | " + " | ".join(_cell(one) for one in found) + " |")
-        times = [facts["latency"].get(f"{line}, {k:g}") for k in size.sweep]
-        lines.append(
-            "| ms a call | " + " | ".join(f"{t['p50']:.2f} / {t['p99']:.2f}" if t else "" for t in times) + " |"
-        )
+        lines.append(_times(facts, line, size.sweep, size.execute))
     return [*lines, ""]
+
+
+def _times(facts: dict[str, Any], line: str, budgets: Sequence[float], execute: int) -> str:
+    """A row of p50 / p99."""
+    times = [facts["latency"].get(timed(line, k, execute)) for k in budgets]
+    return "| ms a call | " + " | ".join(f"{t['p50']:.2f} / {t['p99']:.2f}" if t else "" for t in times) + " |"
 
 
 def _ours(study: Study, cells: dict[str, Any]) -> list[str]:

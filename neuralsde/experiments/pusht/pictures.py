@@ -13,7 +13,7 @@ from neuralsde.evaluate import style
 from neuralsde.experiments.pusht.cells import collected
 from neuralsde.experiments.pusht.lines import LINES, OURS
 from neuralsde.experiments.pusht.page import MARKS
-from neuralsde.experiments.pusht.study import Study
+from neuralsde.experiments.pusht.study import Study, timed
 from neuralsde.robot.video import mp4, side_by_side, video_tag
 
 _STILLS = 6
@@ -42,10 +42,10 @@ def _curves(ax: Axes, study: Study, facts: dict[str, Any], by: str) -> None:
     size, first = study.size, study.seeds[:1]
     for (line, told), marker in zip(LINES.items(), _MARKERS, strict=False):
         found = [(k, collected(facts["cells"], study.cells(line, k, first, size.sweep_starts))) for k in size.sweep]
-        points = [(k, one) for k, one in found if one is not None and f"{line}, {k:g}" in facts["latency"]]
+        points = [(k, one) for k, one in found if one is not None and timed(line, k, size.execute) in facts["latency"]]
         if not points:
             continue
-        x = [k if by == "steps" else facts["latency"][f"{line}, {k:g}"]["p50"] for k, _ in points]
+        x = [k if by == "steps" else facts["latency"][timed(line, k, size.execute)]["p50"] for k, _ in points]
         y, e = ([getattr(one, part) for _, one in points] for part in ("mean", "standard_error"))
         shade = style.ACCENT if line == OURS else style.MUTED
         ax.errorbar(

@@ -188,15 +188,23 @@ class Study:
         yield from self.times(facts["latency"], keep)
 
     def times(self, known: dict[str, Any], keep: Callable[[], None]) -> Iterator[str]:
-        """The time of a call of `act` in every cell of the sweep that is not known yet."""
+        """The time of a call of `act` in every cell of the sweep, and with a plan for every action, unless known."""
         first, asked = self.seeds[0], {}
-        for line, k in self.sweep:
-            if (name := f"{line}, {k:g}") not in known:
-                how = self.cells(line, k, [first], 1)[0].asked(self.loaded(LINES[line].name, first)).how
+        cells = [(line, k, self.size.execute) for line, k in self.sweep]
+        cells += [(line, k, 1) for line, k in self.each(self.size.closed)]
+        for line, k, execute in cells:
+            if (name := timed(line, k, execute)) not in known:
+                cell = self.cells(line, k, [first], 1, execute=execute)[0]
+                how = cell.asked(self.loaded(LINES[line].name, first)).how
                 asked[name] = self.folder(LINES[line].name, first), how, max(100, int(self.size.calls / k))
         if asked:
             found = latencies_on_one_core(list(asked.values()))
             known.update({name: vars(one) for name, one in zip(asked, found, strict=True)})
             keep()
         for name in asked:
-            yield f"{name} an action: {known[name]['p50']:.2f} ms a call, 99 of 100 below {known[name]['p99']:.2f}"
+            yield f"{name}: {known[name]['p50']:.2f} ms a call, 99 of 100 below {known[name]['p99']:.2f}"
+
+
+def timed(line: str, k: float, execute: int) -> str:
+    """What a latency is kept under."""
+    return f"{line}, {k:g} an action, {execute} actions a plan"
