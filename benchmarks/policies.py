@@ -44,7 +44,7 @@ TITLE = "A plan of a policy: ours beside diffusers' schedulers that drive an equ
 def ours(line: str, evaluations: int) -> Callable[[np.ndarray], Any]:
     """`act` of an untrained policy."""
     told, kind = LINES[line], "keypoints"
-    chosen = config(told.name, kind, n_obs=N_OBS, horizon=HORIZON, width=WIDTH, blocks=BLOCKS, noise=0.0)
+    chosen = config(told.name, kind, n_obs=N_OBS, horizon=HORIZON, width=WIDTH, blocks=BLOCKS)
     size = features(kind)
     setting = Setting(size, 2, normaliser(kind), ACTIONS, Facts((0.1, 0.1), (0.1,) * (size + 2)))
     how = Execution(execute=EXECUTE, steps=evaluations / EXECUTE, sampler=told.sampler)

@@ -58,9 +58,12 @@ class Asked(Generic[S]):
         """Since the beginning."""
         return round(time.monotonic() - self.began)
 
-    def before(self) -> dict[str, Any]:
-        """What the same command, at the same size, has left in `out`: it is made part by part; {} if nothing."""
-        return on_file(self.first, self.out)
+    def before(self, first: dict[str, Any] | None = None) -> dict[str, Any]:
+        """What the same command, at the same size, has left in `out`: it is made part by part; {} if nothing.
+
+        first: the opening of the results where it is not that of `self`.
+        """
+        return on_file(first or self.first, self.out)
 
     def path(self, ending: str = ".png") -> Path:
         """A file beside the results, its folder made."""

@@ -13,6 +13,7 @@ import jax
 
 from neuralsde.errors import InputError
 from neuralsde.runs.folder import versions
+from neuralsde.train.files import write_atomic
 
 RESULTS = Path("experiments/results")
 """Where committed results lie, from the root of the repository."""
@@ -51,8 +52,10 @@ def circumstances() -> dict[str, Any]:
 
 
 def write_results(name: str, result: dict[str, Any], table: str, out: Path = RESULTS) -> None:
-    """`NAME.json` with the circumstances, and `NAME.md` with the table, in `out`."""
+    """`NAME.json` with the circumstances, and `NAME.md` with the table, in `out`; without a table that one stays."""
     out.mkdir(parents=True, exist_ok=True)
-    content = {**circumstances(), **result}
-    (out / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    (out / f"{name}.md").write_text(table.rstrip() + "\n", encoding="utf-8")
+    now = circumstances()
+    content = {**now, **result, **now}  # what a stopped run has left was made earlier
+    write_atomic(out / f"{name}.json", (json.dumps(content, indent=1) + "\n").encode())
+    if table:
+        write_atomic(out / f"{name}.md", (table.rstrip() + "\n").encode())

@@ -37,6 +37,7 @@ from neuralsde.errors import InputError
 from neuralsde.models import sequence_sde
 from neuralsde.models.sequence_sde import Running, SequenceSDE, StepLaw, Transition
 from neuralsde.models.sequence_sde.law import random_clock, shaped
+from neuralsde.models.sequence_sde.objective import noise_on_input
 from neuralsde.models.sequence_sde.window import Window
 from neuralsde.robot.plan_law import Execution, PlanLaw, Planned, Shape
 from neuralsde.robot.plans import Batch
@@ -78,6 +79,12 @@ class SDE:
                 "history=0, lags=(), memory=0",
                 "a larger n_obs",
             )
+        if self.anytime and self.options.interpolation != "none":
+            raise InputError(
+                f"anytime=True with interpolation={self.options.interpolation!r}",
+                "an anytime policy is fitted on bridges of its own",
+                "interpolation='none'",
+            )
         if self.anytime and (self.options.flow_loss == "mse" or self.options.reach > 1):
             raise InputError(
                 f"anytime=True with flow_loss={self.options.flow_loss!r} and reach={self.options.reach}",
@@ -91,23 +98,24 @@ class SDE:
         walk = np.array(facts.walk_joint if self.joint else facts.walk)
         noise = max(np.max(options.input_noise), 0.0 if options.denoiser == "none" else np.max(options.denoiser_noise))
         edge = (1 + max(_ROOM, 3 * float(noise))) * np.ones(len(walk))
-        # of an anytime policy the noise on the input is this class's business (`part_of`)
+        options.sizes(len(walk))
+        # of an anytime policy the noise on the input is this module's business (`part_of`)
         fitted = replace(options, input_noise=0.0) if self.anytime else options
         model = SequenceSDE(
             fitted, len(walk), shape.context + (3 if self.anytime else 1), walk=walk, bounds=np.stack([-edge, edge]),
             travel=float(np.sqrt(np.mean(np.square(np.asarray(options.denoiser_noise) / walk)))), key=key,
         )  # fmt: skip
-        return SdePlan(shape, model, self.joint, self.anytime, options.input_noise if self.anytime else 0.0)
+        return SdePlan(shape, model, self.joint, self.anytime, options)
 
 
 class SdePlan(PlanLaw):
-    """A `SequenceSDE` whose context is (history, offset in the plan)."""
+    """A `SequenceSDE` whose context is (history, offset in the plan). options: those that were asked for."""
 
     shape: Shape = eqx.field(static=True)
     sde: SequenceSDE
     joint: bool = eqx.field(static=True)
     anytime: bool = eqx.field(static=True, default=False)
-    start_noise: float | tuple[float, ...] = eqx.field(static=True, default=0.0)
+    options: sequence_sde.Config = eqx.field(static=True, default=OPTIONS)
 
     # -- training ----------------------------------------------------------------------------------------------------
 
@@ -122,7 +130,7 @@ class SdePlan(PlanLaw):
         m = jnp.round(_MOST_PARTS ** jnp.maximum(0.0, 2 * jax.random.uniform(length) - 1))
         h = 1 / m
         s = jnp.floor(m * jax.random.uniform(where)) * h
-        off = self.off_course(astray, whole.target)
+        off = noise_on_input(self.options, whole.target, key=astray)
         start = whole.window.present + off
         end = whole.target + (off if self.sde.config.noise_target == "keep" else 0.0)
         sd, loading = lax.stop_gradient(self.sde.noise(whole.window))
@@ -135,13 +143,6 @@ class SdePlan(PlanLaw):
         wander = jnp.sqrt(way * left) * noise(far)
         window = self.window(x, moment.history, offset, s, h)
         return Transition(window, h, x + way * (end - x) + wander, whole.seen)
-
-    def off_course(self, key: Key[Array, ""], like: Float[Array, " d"]) -> Float[Array, " d"]:
-        """Noise on the start of an action, as `input_noise` and `noise_scale` say."""
-        size = jnp.asarray(self.start_noise, like.dtype)
-        if self.sde.config.noise_scale == "random":
-            size = size * jax.random.uniform(jax.random.fold_in(key, 0), (), size.dtype)
-        return size * jax.random.normal(key, like.shape, like.dtype)
 
     def transition(self, moment: Batch, key: Key[Array, ""]) -> Transition:
         """One transition of a demonstrated plan, at a random offset, over 1 to `reach` actions."""

@@ -12,11 +12,13 @@ import pytest
 
 from neuralsde.data.pusht import Demonstrations
 from neuralsde.errors import InputError
+from neuralsde.experiments.asked import Asked
 from neuralsde.experiments.pusht import cells, lines
 from neuralsde.experiments.pusht.cells import CONDITIONS, Cell, Table, collected
 from neuralsde.experiments.pusht.experiment import SMALL, reproduce
+from neuralsde.experiments.pusht.page import page
+from neuralsde.experiments.pusht.study import Study, timed
 from neuralsde.robot import latency as latency_module
-from neuralsde.robot.policy import KINDS
 
 
 def test_cells_of_several_seeds_are_collected_when_all_are_there() -> None:
@@ -89,9 +91,9 @@ def test_a_small_run_of_the_whole_goes_on_where_it_was(
     facts = json.loads((tmp_path / "pusht.json").read_text())
     assert {key: facts["cells"][key] for key in played} == kept
     assert not any(line.startswith(key + ":") for key in played for line in told)
-    page = (tmp_path / "pusht.md").read_text()
+    told = (tmp_path / "pusht.md").read_text()
     assert all(
-        line in page for line in ("| neural SDE |", "| behaviour cloning |", "ahead of the best baseline at 1 an")
+        line in told for line in ("| neural SDE (0.75) |", "| behaviour cloning, one pass a plan (nothing drawn)")
     )
     assert list(facts["latency"]) == [
         f"{line}, 1 an action, {execute} actions a plan" for execute in (2, 1) for line in ("sde", "cloning")
@@ -103,7 +105,36 @@ def test_a_small_run_of_the_whole_goes_on_where_it_was(
     assert not list(table.fill([Cell("sde", 0, 1, 2, 2, 200_000)]))
 
 
+def test_the_page_tells_means_successes_and_what_is_not_told_apart(tmp_path: Path) -> None:
+    """Of made-up rewards: the SDE like the mixture, ahead of the others by .35, in both tables."""
+    size = replace(SMALL, execute=4, horizon=4, main=(1, 100), closed=(1,), starts=4, sweep_starts=4)
+    study = Study(Asked.of("pusht", size, out=tmp_path, seeds=2), demos(), "pose")
+    facts: dict[str, Any] = study.known() | {"replayed": 0.5}
+    for cell in study.everything(facts["cells"]):
+        high = 1.0 if cell.line in ("sde", "mixture") else 0.65
+        each = [high, high, high, high - 0.1 if cell.line == "sde" else high - 0.2]
+        facts["cells"][cell.key] = {"rewards": each, "success": float(np.mean(np.array(each) >= 1))}
+    facts["latency"] = {timed("sde", 1, 1): {"p50": 0.5, "p99": 2.0}}
+    text = page(study, facts)
+    rival = "(mixture of 5 Gaussians, 0.950) | +0.025 ± 0.025 (same starts)"
+    for row in (
+        "| neural SDE (0.75) | 0.975 ± 0.025, 75 % | 0.975 ± 0.025, 75 % |",
+        "| neural SDE (0.75) | 0.975 ± 0.025, 75 % |",
+        "| mixture of 5 Gaussians, one pass a plan (1) | 0.950 ± 0.050, 75 % |  |",
+        "| diffusion, DDIM (0.75) | 0.600 ± 0.050, 0 % | 0.600 ± 0.050, 0 % |",
+        "| diffusion, DDIM (1) | 0.600 ± 0.050, 0 % |",
+        "| behaviour cloning, one pass a plan (nothing drawn) | 0.600 ± 0.050, 0 % |  |",
+        "| ms a call | 0.50 / 2.00 |",
+        "| 0.95 at 1 an action | 0.975 ± 0.025 | yes |",
+        f"| ahead of the best baseline at 1 an action {rival} | not told apart |",
+        f"| level with the best baseline at 100 an action {rival} | not told apart |",
+        "| 99 of 100 calls within 1 ms at 1 an action | 2.00 ms | **no** |",
+        "The SDE seed by seed, by evaluations an action: 1: 0.975, 0.975; 100: 0.975, 0.975.",
+    ):
+        assert row in text.splitlines(), row
+    assert text.count("**no**") == 1
+
+
 def test_what_policies_cannot_see_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="--obs tactile"):
         list(reproduce(out=tmp_path, size=SMALL, obs="tactile"))
-    assert "keypoints" in KINDS

@@ -161,8 +161,9 @@ def test_an_anytime_policy_learns_from_parts_of_bridges(target: Literal["keep", 
         moved = np.asarray(found.target - found.window.value[:, 0])[parts == 1]
         np.testing.assert_allclose(moved, 1.0, atol=1e-5)
     assert plans(law, Execution(H, 3), 1)[2] == 3 * H
-    with pytest.raises(InputError, match="anytime=True with flow_loss='mse'"):
-        SDE(anytime=True)
+    for wrong, words in (({}, "flow_loss='mse'"), ({"flow_loss": "gaussian", "interpolation": "chord"}, "'chord'")):
+        with pytest.raises(InputError, match=f"anytime=True with .*{words}"):
+            SDE(options=dataclasses.replace(OPTIONS, **wrong), anytime=True)
 
 
 # -- baselines ---------------------------------------------------------------------------------------------------------

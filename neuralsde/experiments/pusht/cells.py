@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from neuralsde.experiments.pusht.lines import LINES
-from neuralsde.experiments.pusht.trials import Rewards
+from neuralsde.experiments.pusht.trials import Rewards, truncated
 from neuralsde.robot.environment import PUBLISHED_TASK, Conditions, Push
 from neuralsde.robot.policy import Policy
 from neuralsde.robot.rollout import rollout
@@ -51,19 +51,22 @@ class Cell:
     @property
     def key(self) -> str:
         """In words; what a result is kept under."""
-        still = "" if self.noise is None else f", {self.noise:g} of the noise"
         when = f", {self.when}" if self.when else ""
         return (
             f"{self.line}, seed {self.seed}, {self.steps:g} an action, {self.execute} actions a plan, "
-            f"{self.starts} starts from {self.first}{still}{when}"
+            f"{self.share:g} of the noise, {self.starts} starts from {self.first}{when}"
         )
+
+    @property
+    def share(self) -> float:
+        """Of the noise that is drawn."""
+        return LINES[self.line].share(self.execute) if self.noise is None else self.noise
 
     def asked(self, policy: Policy) -> Policy:
         """The policy, asked like this."""
         line = LINES[self.line]
         steps = self.steps if line.anytime else 1.0
-        noise = line.share(self.execute) if self.noise is None else self.noise
-        return policy.executing(execute=self.execute, steps=steps, noise=noise, sampler=line.sampler)
+        return policy.executing(execute=self.execute, steps=steps, noise=self.share, sampler=line.sampler)
 
     def measured(self, policy: Policy, max_steps: int) -> dict[str, Any]:
         """Roll out and summarise; `rewards` are the greatest of each start."""
@@ -81,7 +84,7 @@ class Cell:
             "error": told["standard_error"],
             "success": told["success"],
             "evaluations": asked.evaluations,
-            "rewards": np.round(found.max_reward, 3).tolist(),
+            "rewards": truncated(found.max_reward).tolist(),
         }
 
 
@@ -117,3 +120,8 @@ def collected(found: Mapping[str, Any], cells: Iterable[Cell]) -> Rewards | None
     """Of cells that differ in the seed alone; None while one is missing."""
     parts = [rewards_of(found, cell) for cell in cells]
     return Rewards(np.array(parts)) if parts and None not in parts else None
+
+
+def success(found: Mapping[str, Any], cells: Iterable[Cell]) -> float:
+    """Share of the episodes in which the goal was covered."""
+    return float(np.mean([found[cell.key]["success"] for cell in cells]))

@@ -6,6 +6,7 @@ policy at a time, and for each method the share of its noise. One training seed 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,15 +19,15 @@ from neuralsde.evaluate import style
 from neuralsde.experiments.asked import Asked, experiment
 from neuralsde.experiments.pusht import lines
 from neuralsde.experiments.pusht.data import demonstrations
-from neuralsde.experiments.pusht.lines import CHOSEN, FITTED, LINES
-from neuralsde.experiments.pusht.trials import folder_of, tidy, trained, training_of
+from neuralsde.experiments.pusht.lines import CHOSEN, LINES
+from neuralsde.experiments.pusht.trials import tidy, trained, training_of
 from neuralsde.models.sequence_sde.config import FlowLoss
+from neuralsde.robot.baselines import Diffusion, FlowMatching, Mixture
 from neuralsde.robot.plan_law import Execution
-from neuralsde.robot.policy import Config, Policy
+from neuralsde.robot.policy import Config, Method, Policy
 from neuralsde.robot.rollout import rollout
 from neuralsde.robot.sde_plan import OPTIONS, SDE
 from neuralsde.robot.starts import CHOICES, starts
-from neuralsde.runs.folder import RunFolder
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,14 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "one observation": {"n_obs": 1},
 }
 """Changes of the policy's `Config`, one at a time."""
+RIVALS: dict[str, Method] = {
+    "diffusion": Diffusion(),
+    "flow-matching": FlowMatching(),
+    "mixture": Mixture(),
+    "diffusion, told the last action": Diffusion(last_action=True),
+    "flow-matching, told the last action": FlowMatching(last_action=True),
+}
+"""Other methods that draw."""
 WAYS: dict[str, dict[str, Any]] = {
     "4 actions a plan": {},
     "2 evaluations an action": {"steps": 2.0},
@@ -95,29 +104,37 @@ class Trial:
 
 def trials(size: Size) -> Iterator[Trial]:
     """Variants of the SDE, then shares of the noise of every method that has any."""
-    common = {"n_obs": 2, "horizon": size.horizon, "width": size.width, "blocks": size.blocks, "noise": 0.0}
+    common = {"n_obs": 2, "horizon": size.horizon, "width": size.width, "blocks": size.blocks}
     ours = lines.config("sde", "keypoints", **common)
     usual = Execution(execute=min(4, size.horizon), noise=LINES["sde"].noise)
     for name, change in VARIANTS.items():
-        ways = {way: replace(usual, **_within(asked, size.horizon)) for way, asked in WAYS.items()}
+        ways = {way: replace(usual, **_asked(asked, size.horizon)) for way, asked in WAYS.items()}
         if not change.get("method", CHOSEN).anytime:  # fitted to whole actions: more evaluations refine nothing
             ways = {way: how for way, how in ways.items() if how.steps == 1}
+        if not change:
+            ways |= _shares(CHOSEN, usual.execute, size)
         yield Trial(name, replace(ours, **change), ways)
-    for name in FITTED:
-        if name == "cloning":
-            continue
-        samplers = [told.sampler for told in LINES.values() if told.name == name and told.sampler != "ddpm"]
-        ways = {
-            f"{share:g} of the noise, {execute} executed, {k:g} an action": Execution(execute, k, share, samplers[0])
-            for execute, budgets in ((usual.execute, (1.0, 2.0)), (1, (1.0, 4.0)))
-            for k in (budgets[:1] if name == "mixture" else budgets)
-            for share in size.noises
-        }
-        yield Trial(name, lines.config(name, "keypoints", **common), ways)
+    for name, method in RIVALS.items():
+        yield Trial(name, replace(ours, method=method), _shares(method, usual.execute, size))
 
 
-def _within(asked: dict[str, Any], horizon: int) -> dict[str, Any]:
-    return {key: min(value, horizon) if key == "execute" else value for key, value in asked.items()}
+def _shares(method: Method, execute: int, size: Size) -> dict[str, Execution]:
+    """Ways to ask by share of the noise."""
+    sampler = getattr(method, "sampler", "")
+    return {
+        f"{share:g} of the noise, {count} executed, {k:g} an action": Execution(count, k, share, sampler)
+        for count, budgets in ((execute, (1.0, 2.0)), (1, (1.0, 4.0)))
+        for k in (budgets[:1] if isinstance(method, Mixture) else budgets)
+        for share in size.noises
+    }
+
+
+def _asked(change: dict[str, Any], horizon: int) -> dict[str, Any]:
+    """A change of an `Execution`, with the share of the noise that goes with it."""
+    if "execute" not in change:
+        return change
+    execute = min(change["execute"], horizon)
+    return {"execute": execute, "noise": LINES["sde"].share(execute)}
 
 
 @experiment("pusht-choices", Size(), FULL)
@@ -127,15 +144,26 @@ def reproduce(asked: Asked[Size], *, data: Path | None = None) -> Iterator[str]:
     facts = asked.first | {"trials": {}, "seconds": 0} | asked.before()
     spent = facts["seconds"]
     for trial in trials(size):
-        known = facts["trials"].setdefault(trial.name, {"ways": {}})
-        if set(known["ways"]) == set(trial.ways):
+        known = _of_this(facts["trials"].get(trial.name), trial)
+        facts["trials"][trial.name] = known
+        if "moves" in known and set(known["ways"]) >= set(trial.ways):
             continue
-        yield from _tried(trial, known, asked, demos)
-        facts["seconds"] = spent + asked.seconds
-        asked.write(facts, page(facts))
+        for line in _tried(trial, known, asked, demos):
+            facts["seconds"] = spent + asked.seconds
+            asked.write(facts, page(facts))
+            yield line
     picture(facts, asked.path())
     tidy(asked)
     yield from page(facts).splitlines()
+
+
+def _of_this(known: dict[str, Any] | None, trial: Trial) -> dict[str, Any]:
+    """What is known of a trial, unless it was of another policy or asked otherwise."""
+    config = json.loads(json.dumps(trial.config.to_dict()))
+    if known is None or known["config"] != config:
+        return {"config": config, "ways": {}}
+    ways = {way: found for way, found in known["ways"].items() if found["how"] == str(trial.ways.get(way))}
+    return known | {"ways": ways}
 
 
 def _tried(trial: Trial, known: dict[str, Any], asked: Asked[Size], demos: Demonstrations) -> Iterator[str]:
@@ -144,13 +172,13 @@ def _tried(trial: Trial, known: dict[str, Any], asked: Asked[Size], demos: Demon
     training = training_of(size.steps, size.batch, asked.seed)
     policy = trained(asked, trial.name, demos, trial.config, training)
     known["moves"] = moves(policy, demos)
-    known["loss"] = RunFolder.open(folder_of(asked, trial.name, asked.seed)).summary()["validation_loss"]
     for way, how in trial.ways.items():
         if way not in known["ways"]:
             played = rollout(
                 policy.executing(**vars(how)), starts(CHOICES, size.starts), seed=asked.seed, max_steps=size.max_steps
             ).summary()
-            known["ways"][way] = {key: played[key] for key in ("max_reward", "standard_error", "success")}
+            kept = {key: played[key] for key in ("max_reward", "standard_error", "success")}
+            known["ways"][way] = {"how": str(how), **kept}
             yield f"{trial.name}, {way}: {played['max_reward']:.3f} ± {played['standard_error']:.3f}"
 
 
@@ -179,16 +207,16 @@ def page(facts: dict[str, Any]) -> str:
         "Moves: how far the next action is from the last one when nothing is drawn, by how far it is in the "
         "demonstrations, in the mean; a drift that is the mean action goes less far than the actions do.",
         "",
-        "| policy | " + " | ".join(WAYS) + " | moves | held-out loss |",
-        "|---|" + "--:|" * (len(WAYS) + 2),
+        "| policy | " + " | ".join(WAYS) + " | moves |",
+        "|---|" + "--:|" * (len(WAYS) + 1),
     ]
-    others = {name: found for name, found in facts["trials"].items() if name not in VARIANTS}
+    others = {name: found for name, found in facts["trials"].items() if name in RIVALS or name == next(iter(VARIANTS))}
     for name in VARIANTS:
         if name in facts["trials"]:
             found = facts["trials"][name]
             told = " | ".join(_cell(found["ways"].get(way)) for way in WAYS)
-            text.append(f"| {name} | {told} | {_moves(found)} | {_loss(found)} |")
-    ways = list(dict.fromkeys(way for found in others.values() for way in found["ways"]))
+            text.append(f"| {name} | {told} | {_moves(found)} |")
+    ways = list(dict.fromkeys(way for found in others.values() for way in found["ways"] if way not in WAYS))
     text += [
         "",
         "Each method by the share of its noise, actions executed of a plan, and evaluations an action:",
@@ -201,16 +229,12 @@ def page(facts: dict[str, Any]) -> str:
     return "\n".join(text)
 
 
-def _cell(found: dict[str, float] | None) -> str:
+def _cell(found: dict[str, Any] | None) -> str:
     return "" if found is None else f"{found['max_reward']:.3f} ± {found['standard_error']:.3f}"
 
 
 def _moves(found: dict[str, Any]) -> str:
     return "{:.2f}".format(found["moves"][0] / found["moves"][1]) if "moves" in found else ""
-
-
-def _loss(found: dict[str, Any]) -> str:
-    return f"{found['loss']:.3f}" if "loss" in found else ""
 
 
 def picture(facts: dict[str, Any], path: Path) -> None:

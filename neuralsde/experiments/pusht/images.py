@@ -51,7 +51,7 @@ class Size:
     max_steps: of an episode. film: episodes of the video.
     """
 
-    steps: int = 16_000
+    steps: int = 10_000
     batch: int = 512
     images: int = 64
     channels: int = 32
@@ -71,7 +71,7 @@ class Size:
     def config(self) -> Config:
         """The line of the main table, with eyes."""
         found = lines.config(lines.OURS, "image", n_obs=self.n_obs, horizon=self.horizon, width=self.width,
-                             blocks=self.blocks, noise=0.0)  # fmt: skip
+                             blocks=self.blocks)  # fmt: skip
         encoder = Encoder(images=self.images, channels=self.channels, blocks=self.layers, shift=self.shift)
         return replace(found, encoder=encoder)
 

@@ -92,7 +92,9 @@ def page(facts: dict[str, Any]) -> str:
         f"policy is the same neural SDE on keypoints (width {size['width']}, {size['blocks']} blocks, "
         f"{size['steps']:,} steps of batch {size['batch']}, mirror images too), "
         f"{len(facts['fits'])} a cell; its figure is the greatest reward of an episode, mean over {size['starts']} "
-        f"starts from seed {CHOICES} on ± standard error, one evaluation an action. Ratios are over the same starts.",
+        f"starts from seed {CHOICES} on ± standard error, one evaluation an action. Ratios are over the same starts. "
+        "The policy is fitted to whole actions with a mean-square flow, in a short training, and draws all of its "
+        "noise: not that of the main table.",
         "",
         f"Asked: with {ASKED_AT} % of the episodes labelled the policy keeps {ASKED:.0%} of the full reward: {holds}, "
         f"{ratio:.3f} ± {error:.3f}.",

@@ -13,8 +13,9 @@ from neuralsde.robot.sde_plan import OPTIONS, SDE
 class Line:
     """A line of the tables. name: of the policy that is trained; sampler: of it, "" for its own way.
 
-    noise: how much of the learnt noise is drawn (`Execution`), chosen for each on the starts that are for choices;
-    closed: the same where every action has a plan of its own. anytime: whether it can use more than one evaluation.
+    noise: how much of the learnt noise is drawn (`Execution`), chosen, where there is a choice, on the starts for
+    choices at 1 and 2 evaluations an action; closed: the same where every action has a plan of its own, at 1 and 4.
+    anytime: whether it can use more than one evaluation; otherwise a plan is one pass. still: nothing is drawn.
     """
 
     title: str
@@ -23,6 +24,12 @@ class Line:
     noise: float = 1.0
     closed: float = 1.0
     anytime: bool = True
+    still: bool = False
+
+    @property
+    def words(self) -> str:
+        """Title and cost."""
+        return self.title if self.anytime else f"{self.title}, one pass a plan"
 
     def share(self, execute: int) -> float:
         """Of its noise, when that many actions of a plan are executed."""
@@ -36,7 +43,7 @@ LINES: dict[str, Line] = {
     "ddim": Line("diffusion, DDIM", "diffusion", "ddim", noise=0.75),
     "ddpm": Line("diffusion, DDPM", "diffusion", "ddpm"),
     "mixture": Line("mixture of 5 Gaussians", "mixture", anytime=False),
-    "cloning": Line("behaviour cloning", "cloning", anytime=False),
+    "cloning": Line("behaviour cloning", "cloning", anytime=False, still=True),
 }
 CHOSEN = SDE(options=replace(OPTIONS, flow_loss="gaussian"), anytime=True)
 FITTED: dict[str, Method] = {
@@ -48,7 +55,7 @@ FITTED: dict[str, Method] = {
 }
 
 
-def config(name: str, kind: str, *, n_obs: int, horizon: int, width: int, blocks: int, noise: float) -> Config:
+def config(name: str, kind: str, *, n_obs: int, horizon: int, width: int, blocks: int) -> Config:
     """What is trained under that name; all of them learn from the mirror image of every demonstration too."""
     return Config(
         FITTED[name],
@@ -57,6 +64,5 @@ def config(name: str, kind: str, *, n_obs: int, horizon: int, width: int, blocks
         horizon=horizon,
         width=width,
         blocks=blocks,
-        observation_noise=noise,
         mirror=True,
     )

@@ -42,8 +42,9 @@ WAYS: dict[str, dict[str, Any]] = {
 """Options of the sequence SDE; the last is the only one whose diffusion knows of outliers too."""
 PLAIN, WALK = "mse", "random walk (trivial)"
 MEASURES = {
-    "moved": "Mean moved, px: root mean square distance of the policy's next action, on the mean, from that of the mse "
-    "policy of clean actions. Floor 0; what two clean policies differ by stands in the column 0 %.",
+    "moved": "Mean moved, px a coordinate, root mean square: how far the action one ahead, on the mean, is from that "
+    "of the mse policy of clean actions, at every offset of a plan. Floor 0; the column 0 % is what two clean policies "
+    "differ by.",
     **{
         f"inside {level}": f"Share inside the central {level} %. Floor, and right: {level / 100:g}." for level in LEVELS
     },
@@ -150,7 +151,8 @@ def page(facts: dict[str, Any]) -> str:
         + f". {data['episodes']} episodes ({data['rows']:,} steps) to learn from, {data['held out']} held out and left "
         f"as they were. One neural SDE on keypoints (width {size['width']}, {size['blocks']} blocks, "
         f"{size['steps']:,} steps of batch {size['batch']}, mirror images too), {len(facts['fits'])} a cell, with the "
-        f"flow loss named; log has δ = {DELTA:g}; tails: the likelihood of its diffusion is Student's.",
+        f"flow loss named; log has δ = {DELTA:g}; tails: the likelihood of its diffusion is Student's. It is fitted to "
+        "whole actions, in one short training, and draws all of its noise: not the policy of the main table.",
         "",
         f"Reward: the greatest of an episode, mean over {size['starts']} starts from seed {CHOICES} on ± standard "
         f"error, one evaluation an action. Most is 1; the demonstrations reach {reference['demonstrations']:.4f}; an "

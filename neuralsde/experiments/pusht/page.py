@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from neuralsde.experiments.pusht.cells import CONDITIONS, collected
+from neuralsde.experiments.pusht.cells import CONDITIONS, Cell, collected, success
 from neuralsde.experiments.pusht.lines import LINES, OURS
 from neuralsde.experiments.pusht.study import Study, timed
 from neuralsde.experiments.pusht.trials import Rewards
@@ -19,6 +19,8 @@ MARKS = (
 """Published figures of state policies: who, evaluations, mean maximum reward."""
 ASKED: dict[float, float] = {1: 0.95, 2: 0.97}
 """Of the SDE, at so many evaluations an executed action."""
+LEVEL = 0.02
+"""Behind by less than that is level."""
 ASKED_MS, QUICK = 1.0, 2
 """Of one call on one core, at up to so many evaluations an executed action."""
 
@@ -40,7 +42,8 @@ def page(study: Study, facts: dict[str, Any]) -> str:
         "",
         "One evaluation is one state through all the networks that a step needs. Methods are compared at equal "
         "evaluations for each executed action and equal execution: a chunk that is drawn in 4 evaluations for 4 "
-        "actions has cost 1 an action.",
+        "actions has cost 1 an action. The SDE has two of the networks, flow and diffusion, and its path starts from "
+        "the action before; the others are told what was seen alone, as they were published.",
         "",
         *(line for execute, budgets in study.rounds for line in _compared(study, facts, execute, budgets)),
         "",
@@ -56,18 +59,20 @@ def page(study: Study, facts: dict[str, Any]) -> str:
 
 def _compared(study: Study, facts: dict[str, Any], execute: int, budgets: Sequence[float]) -> list[str]:
     """All methods by budget, and what is asked of the SDE beside what it reached."""
-    size, seeds = study.size, study.seeds
-    known = {
-        (line, k): collected(facts["cells"], study.cells(line, k, seeds, size.starts, execute=execute))
-        for line, k in study.each(budgets)
-    }
+    size, seeds, cells = study.size, study.seeds, facts["cells"]
+
+    def asked(line: str, k: float) -> list[Cell]:
+        return study.cells(line, k, seeds, size.starts, execute=execute)
+
+    known = {(line, k): collected(cells, asked(line, k)) for line, k in study.each(budgets)}
     executed = f"{execute} actions executed of each plan" if execute > 1 else "a plan for every action"
+    many = len(seeds) > 1
     lines = [
         f"## {executed[0].upper()}{executed[1:]}",
         "",
-        f"{size.starts} starts, {len(seeds)} training seed{'s' * (len(seeds) > 1)}: mean maximum reward ± standard "
-        "error (of starts and of seeds together), and the share of the episodes that cover the goal (reward 1.000), by "
-        "evaluations an action. In brackets the share of its noise that a method draws, chosen on other starts."
+        f"{size.starts} starts, {len(seeds)} training seed{'s' * many}: mean maximum reward ± standard error (of starts"
+        f"{' and of seeds together' * many}), and the share of the episodes that cover the goal, by evaluations an "
+        "action. In brackets the share of its noise that a method draws, chosen on other starts where it can be chosen."
         + " Below them the time of one call of `act`, as in the table of evaluations."
         * (execute == 1),
         "",
@@ -75,8 +80,12 @@ def _compared(study: Study, facts: dict[str, Any], execute: int, budgets: Sequen
         "|---|" + "--:|" * len(budgets),
     ]
     for line, told in LINES.items():
-        found = " | ".join(_with_success(known.get((line, k))) for k in budgets)
-        lines.append(f"| {told.title} ({told.share(execute):g}) | {found} |")
+        found = [
+            "" if known.get((line, k)) is None else f"{known[line, k]}, {100 * success(cells, asked(line, k)):.0f} %"
+            for k in budgets
+        ]
+        share = "nothing drawn" if told.still else f"{told.share(execute):g}"
+        lines.append(f"| {told.words} ({share}) | " + " | ".join(found) + " |")
         lines += [_times(facts, line, budgets, execute)] * (execute == 1)
     if execute == size.execute:
         lines += [
@@ -84,11 +93,15 @@ def _compared(study: Study, facts: dict[str, Any], execute: int, budgets: Sequen
             "",
             "Published: " + "; ".join(f"{who} {value:.2f} ({cost})" for who, cost, value in MARKS) + ".",
         ]
+    if many:
+        each = "; ".join(f"{k:g}: " + ", ".join(f"{mean:.3f}" for mean in ours.each.mean(1))
+                         for k in budgets if (ours := known.get((OURS, k))))  # fmt: skip
+        lines += ["", f"The SDE seed by seed, by evaluations an action: {each}."]
     lines += ["", *_asked(known, budgets, ASKED if execute == size.execute else {})]
     for k in budgets:
         time = facts["latency"].get(timed(OURS, k, execute))
         if k <= QUICK and time:
-            holds = _holds(time["p99"] < ASKED_MS)
+            holds = "yes" if time["p99"] < ASKED_MS else "**no**"
             lines.append(
                 f"| 99 of 100 calls within {ASKED_MS:g} ms at {k:g} an action | {time['p99']:.2f} ms | {holds} |"
             )
@@ -105,7 +118,7 @@ def _asked(
         if ours is None:
             continue
         if k in asked:
-            rows.append(f"| {asked[k]:.2f} at {k:g} an action | {ours} | {_holds(ours.mean >= asked[k])} |")
+            rows.append(f"| {asked[k]:.2f} at {k:g} an action | {ours} | {_reached(ours.mean >= asked[k])} |")
         rivals = {line: known.get((line, k)) or known.get((line, budgets[0])) for line in LINES if line != OURS}
         best = max((line for line, one in rivals.items() if one), key=lambda line: rivals[line].mean, default=None)  # type: ignore[union-attr]
         if best is None:
@@ -113,10 +126,10 @@ def _asked(
         rival = rivals[best]
         assert rival is not None
         apart, error = ours.ahead_of(rival)
-        word, holds = ("ahead of", apart > 0) if k < 100 else ("level with", apart > -2 * error)
+        word, margin = ("ahead of", 0.0) if k < 100 else ("level with", LEVEL)
         rows.append(
             f"| {word} the best baseline at {k:g} an action ({LINES[best].title}, {rival.mean:.3f}) | "
-            f"{apart:+.3f} ± {error:.3f} (same starts) | {_holds(holds)} |"
+            f"{apart:+.3f} ± {error:.3f} (same starts) | {_apart(apart + margin, 2 * error)} |"
         )
     return rows
 
@@ -134,7 +147,7 @@ def _sweep(study: Study, facts: dict[str, Any]) -> list[str]:
     ]
     for line, told in LINES.items():
         found = [collected(facts["cells"], study.cells(line, k, first, size.sweep_starts)) for k in size.sweep]
-        lines.append(f"| {told.title} | " + " | ".join(_cell(one) for one in found) + " |")
+        lines.append(f"| {told.words} | " + " | ".join(_cell(one) for one in found) + " |")
         lines.append(_times(facts, line, size.sweep, size.execute))
     return [*lines, ""]
 
@@ -190,19 +203,18 @@ def _robust(study: Study, cells: dict[str, Any]) -> list[str]:
 
 
 def _training(facts: dict[str, Any]) -> list[str]:
-    lines = ["## Training", "", "| policy | seconds | validation loss at the end |", "|---|--:|--:|"]
-    for name, summary in facts["train"].items():
-        lines.append(f"| {name} | {summary['seconds']:.0f} | {summary['validation_loss']:.3f} |")
-    return lines
+    lines = ["## Training", "", "| policy | seconds |", "|---|--:|"]
+    return [*lines, *(f"| {name} | {summary['seconds']:.0f} |" for name, summary in facts["train"].items())]
 
 
 def _cell(found: Rewards | None) -> str:
     return "" if found is None else str(found)
 
 
-def _with_success(found: Rewards | None) -> str:
-    return "" if found is None else f"{found}, {100 * found.success:.0f} %"
-
-
-def _holds(yes: Any) -> str:
+def _reached(yes: bool) -> str:
     return "yes" if yes else "**no**"
+
+
+def _apart(over: float, chance: float) -> str:
+    """Of a difference that is to be above 0, when so much is chance."""
+    return "yes" if over > chance else "not told apart" if over >= -chance else "**no**"

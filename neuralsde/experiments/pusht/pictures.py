@@ -40,12 +40,18 @@ def picture(study: Study, facts: dict[str, Any], episode: np.ndarray | None, pat
 
 def _curves(ax: Axes, study: Study, facts: dict[str, Any], by: str) -> None:
     size, first = study.size, study.seeds[:1]
+
+    def place(line: str, k: float) -> float:
+        if by == "ms":
+            return facts["latency"][timed(line, k, size.execute)]["p50"]
+        return k if LINES[line].anytime else 1 / size.execute
+
     for (line, told), marker in zip(LINES.items(), _MARKERS, strict=False):
         found = [(k, collected(facts["cells"], study.cells(line, k, first, size.sweep_starts))) for k in size.sweep]
         points = [(k, one) for k, one in found if one is not None and timed(line, k, size.execute) in facts["latency"]]
         if not points:
             continue
-        x = [k if by == "steps" else facts["latency"][timed(line, k, size.execute)]["p50"] for k, _ in points]
+        x = [place(line, k) for k, _ in points]
         y, e = ([getattr(one, part) for _, one in points] for part in ("mean", "standard_error"))
         shade = style.ACCENT if line == OURS else style.MUTED
         ax.errorbar(

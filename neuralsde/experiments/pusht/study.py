@@ -6,6 +6,7 @@ run that is stopped goes on where it was: trainings from their last save, the sw
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,7 @@ from neuralsde.experiments.pusht import lines
 from neuralsde.experiments.pusht.cells import CONDITIONS, Cell, Table, collected
 from neuralsde.experiments.pusht.lines import FITTED, LINES, OURS
 from neuralsde.robot.latency import latencies_on_one_core
-from neuralsde.robot.policy import Policy
+from neuralsde.robot.policy import Config, Policy
 from neuralsde.robot.replay import replay
 from neuralsde.robot.starts import PUBLISHED
 from neuralsde.robot.train import train_policy
@@ -29,7 +30,7 @@ from neuralsde.train.problem import TrainConfig
 class Size:
     """What is trained, and what is played.
 
-    steps of batch moments; width, blocks, n_obs, horizon, noise: of every policy. execute: actions of a plan.
+    steps of batch moments; width, blocks, n_obs, horizon: of every policy. execute: actions of a plan.
     main: budgets (evaluations an executed action) at which all seeds play `starts` starts; closed: budgets at which
     they do so with a plan for every action; sweep: budgets at which the first seed plays `sweep_starts`; executed:
     other lengths that our line is played at; noises: other shares of its noise. max_steps: of an episode.
@@ -42,7 +43,6 @@ class Size:
     blocks: int = 3
     n_obs: int = 2
     horizon: int = 8
-    noise: float = 0.0
     execute: int = 4
     main: tuple[float, ...] = (1, 2, 100)
     closed: tuple[float, ...] = (1, 2, 4)
@@ -75,18 +75,15 @@ class Study:
     def folder(self, name: str, seed: int) -> Path:
         return self.asked.out / f"{self.asked.name}-runs" / f"{name}-{seed}"
 
+    def config(self, name: str) -> Config:
+        size = self.size
+        return lines.config(
+            name, self.kind, n_obs=size.n_obs, horizon=size.horizon, width=size.width, blocks=size.blocks
+        )
+
     def policy(self, name: str, seed: int) -> Policy:
         """Trained, loaded, or gone on with."""
-        size, folder = self.size, self.folder(name, seed)
-        config = lines.config(
-            name,
-            self.kind,
-            n_obs=size.n_obs,
-            horizon=size.horizon,
-            width=size.width,
-            blocks=size.blocks,
-            noise=size.noise,
-        )
+        size, folder, config = self.size, self.folder(name, seed), self.config(name)
         training = TrainConfig(
             steps=size.steps, batch_size=size.batch, learning_rate=1e-3, seed=seed, ema=0.999,
             validate_every=max(1, size.steps // 12), log_every=max(1, size.steps // 60), save_seconds=60.0,
@@ -158,9 +155,17 @@ class Study:
         return max((key for key, value in known.items() if value), key=lambda key: known[key].mean)  # type: ignore[union-attr]
 
     def known(self) -> dict[str, Any]:
-        """The facts so far."""
-        facts = self.asked.first | {"cells": {}, "latency": {}, "train": {}} | self.asked.before()
-        return facts | {"kind": self.kind, "episodes": self.demos.episodes, "rows": len(self.demos)}
+        """The facts so far: those that are on file, if they are of the same policies on the same data."""
+        told = {
+            "kind": self.kind,
+            "episodes": self.demos.episodes,
+            "rows": len(self.demos),
+            "policies": {name: json.loads(json.dumps(self.config(name).to_dict())) for name in FITTED},
+        }
+        first = self.asked.first | {"command": self.asked.first["command"] + f" --obs {self.kind}"}
+        before = self.asked.before(first)
+        same = all(before.get(name) == value for name, value in told.items())
+        return first | {"cells": {}, "latency": {}, "train": {}} | (before if same else {}) | told
 
     # -- all of it ---------------------------------------------------------------------------------------------------
 

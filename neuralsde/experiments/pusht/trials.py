@@ -82,6 +82,11 @@ class Rewards:
         return f"{self.mean:.3f} ± {self.standard_error:.3f}"
 
 
+def truncated(rewards: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """To the digits that are kept, downwards: a success is 1, and nothing else is."""
+    return np.floor(10**_DIGITS * rewards) / 10**_DIGITS
+
+
 def _error(each: Float[np.ndarray, "policies starts"]) -> float:
     policies, episodes = each.shape
     variance = each.mean(0).var(ddof=1) / episodes if episodes > 1 else 0.0
@@ -91,7 +96,7 @@ def _error(each: Float[np.ndarray, "policies starts"]) -> float:
 def rewards(actor: Actor, count: int, *, seed: int = 0, max_steps: int | None = None) -> Rewards:
     """Of one policy from the first `count` starts of `CHOICES`; figures as they are written, to four digits."""
     limit: dict[str, Any] = {} if max_steps is None else {"max_steps": max_steps}
-    return Rewards(np.round(rollout(actor, starts(CHOICES, count), seed=seed, **limit).max_reward, _DIGITS)[None])
+    return Rewards(truncated(rollout(actor, starts(CHOICES, count), seed=seed, **limit).max_reward)[None])
 
 
 def training_of(steps: int, batch: int, seed: int) -> TrainConfig:

@@ -23,6 +23,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key
 
+from neuralsde.models.sequence_sde.config import Config
 from neuralsde.models.sequence_sde.law import shaped
 from neuralsde.models.sequence_sde.module import SequenceSDE, Transition
 from neuralsde.models.sequence_sde.transition import one_step
@@ -182,14 +183,19 @@ def _with_noise(model: SequenceSDE, point: Point, key: Key[Array, ""] | None) ->
     config = model.config
     if key is None or not np.any(config.input_noise):
         return point
-    normal_key, size_key = (key, key) if config.noise_scale == "constant" else jax.random.split(key)
-    size = jnp.asarray(config.input_noise, point.window.value.dtype)
-    if config.noise_scale == "random":
-        size = size * jax.random.uniform(size_key, (), size.dtype)
-    noise = size * jax.random.normal(normal_key, point.window.value.shape, size.dtype)
+    noise = noise_on_input(config, point.window.value, key=key)
     window = model.recall(_moved_by(point.window, noise))
     pull = noise[-1] / point.span if config.noise_target == "return" else 0.0
     return Point(window, point.velocity - pull, point.span)
+
+
+def noise_on_input(config: Config, like: Float[Array, "*rows d"], *, key: Key[Array, ""]) -> Float[Array, "*rows d"]:
+    """As `input_noise` (in the units of `like`) and `noise_scale` of the options say."""
+    normal_key, size_key = (key, key) if config.noise_scale == "constant" else jax.random.split(key)
+    size = jnp.asarray(config.input_noise, like.dtype)
+    if config.noise_scale == "random":
+        size = size * jax.random.uniform(size_key, (), size.dtype)
+    return size * jax.random.normal(normal_key, like.shape, size.dtype)
 
 
 def _at_start(model: SequenceSDE, start: Window, noisy: Point, point: Point) -> Window:

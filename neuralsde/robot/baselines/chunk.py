@@ -32,10 +32,13 @@ class ChunkNet(eqx.Module):
     net: ResidualMLP
     shape: Shape = eqx.field(static=True)
 
-    def __init__(self, shape: Shape, width: int, blocks: int, *, key: Key[Array, ""]) -> None:
+    def __init__(
+        self, shape: Shape, width: int, blocks: int, last_action: bool = False, *, key: Key[Array, ""]
+    ) -> None:
         first, second = jax.random.split(key)
+        told = _CLOCK + shape.context + last_action * shape.action
         self.conditions = Conditions(_CLOCK, key=first)
-        self.net = ResidualMLP(shape.plan + _CLOCK + shape.context, shape.plan, width=width, blocks=blocks, key=second)
+        self.net = ResidualMLP(shape.plan + told, shape.plan, width=width, blocks=blocks, key=second)
         self.shape = shape
 
     def __call__(self, x: Float[Array, "H a"], clock: Any, history: Float[Array, " c"]) -> Float[Array, "H a"]:
@@ -49,6 +52,7 @@ class ChunkPlan(PlanLaw):
     model:     of `models.score` or `models.flow_matching`, over a `ChunkNet`. objective: its loss.
     sampler:   by name, used unless another is asked for.
     ends:      first and last time for a sampler that follows the velocity alone; None for the sampler's own grid.
+    last_action: whether the history ends in the last commanded action, from which the SDE's path starts.
     """
 
     shape: Shape = eqx.field(static=True)
@@ -56,16 +60,22 @@ class ChunkPlan(PlanLaw):
     objective: Callable[..., tuple[Array, tuple[dict[str, Array], Any]]] = eqx.field(static=True)
     sampler: str = eqx.field(static=True)
     ends: tuple[float, float] | None = eqx.field(static=True, default=None)
+    last_action: bool = eqx.field(static=True, default=False)
+
+    def read(self, history: Float[Array, "n_obs f"], action: Float[Array, " a"]) -> Float[Array, " c"]:
+        """What the network is told, beside the plan and the clock."""
+        return jnp.concatenate([history.ravel(), action]) if self.last_action else history.ravel()
 
     def loss(self, batch: Batch, aux: Any, *, key: Key[Array, ""]) -> tuple[Array, tuple[dict[str, Array], Any]]:
-        history = batch.history.reshape(len(batch.history), -1)
+        history = jax.vmap(self.read)(batch.history, batch.action)
         return self.objective(self.model, (batch.plan, history), aux, key=key)
 
     def plan(
         self, history: Float[Array, "n_obs f"], action: Float[Array, " a"], how: Execution, *, key: Key[Array, ""]
     ) -> Planned:
         """At most `how.budget` evaluations."""
-        sampler, predictor = sampler_named(how.sampler or self.sampler), self.model.predictor(history.ravel())
+        sampler = sampler_named(how.sampler or self.sampler)
+        predictor = self.model.predictor(self.read(history, action))
         if sampler.stochastic and how.noise != 1:
             name = type(sampler).__name__
             raise InputError(

@@ -22,10 +22,14 @@ OPTIONS = flow_matching.Config(unlabelled=0.0)
 
 @dataclass(frozen=True)
 class FlowMatching:
-    """options: of the flow. sampler: the one that is used unless another is asked for."""
+    """options: of the flow. sampler: the one that is used unless another is asked for.
+
+    last_action: whether the last commanded action is read as well.
+    """
 
     options: flow_matching.Config = field(default=OPTIONS)
     sampler: str = "euler"
+    last_action: bool = False
 
     def __post_init__(self) -> None:
         if self.options.coupling != "independent":
@@ -37,6 +41,6 @@ class FlowMatching:
 
     def build(self, shape: Shape, width: int, blocks: int, facts: Any, *, key: Key[Array, ""]) -> ChunkPlan:
         sampler_named(self.sampler)
-        model = flow_matching.FlowMatching(self.options, ChunkNet(shape, width, blocks, key=key))
+        model = flow_matching.FlowMatching(self.options, ChunkNet(shape, width, blocks, self.last_action, key=key))
         low, high = self.options.ends
-        return ChunkPlan(shape, model, flow_matching.loss, self.sampler, (high, low))
+        return ChunkPlan(shape, model, flow_matching.loss, self.sampler, (high, low), self.last_action)
