@@ -169,6 +169,17 @@ def test_an_anytime_policy_learns_from_parts_of_bridges(target: Literal["keep", 
 # -- baselines ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("told", [False, True])
+def test_a_chunk_knows_the_last_action_where_it_is_told(told: bool):
+    """Of a network with every weight moved; by name, with and without, as a saved policy has it."""
+    method = FlowMatching(last_action=told)
+    config, law = new(method)
+    assert config_of(json.loads(json.dumps(config.to_dict()))) == config
+    moved = jax.tree.map(lambda a: a + 0.3 if eqx.is_inexact_array(a) else a, law)
+    apart = plans(moved, Execution(1, 1), 1, 0.5)[0] - plans(moved, Execution(1, 1), 1, 0.0)[0]
+    assert bool(np.abs(apart).max() > 1e-4) == told
+
+
 def test_a_new_diffusion_policy_samples_its_prior_guess_and_a_new_flow_its_noise():
     """DDIM on N(0, c²) multiplies by (α_s α_t c² + σ_s σ_t) / (α_t² c² + σ_t²) a step."""
     _, law = new(Diffusion())
