@@ -7,10 +7,11 @@ study.py       trainings, all cells, latencies
 page.py        tables, with what was asked
 pictures.py    curves, an episode, videos
 experiment.py  `reproduce`
+choices.py                      `pusht-choices`: what the policy is made of, how each method is asked
 images.py, images_page.py       `pusht-images`: a policy that sees, and how it learnt to
 inverse.py, inverse_cells.py    `pusht-inverse`: actions inferred from observations
 outliers.py, one_step.py        `pusht-outliers`: wrong actions in the demonstrations
-trials.py                       policies of these two, trained, resumed, compared
+trials.py                       policies of these, trained, resumed, compared
 """
 
 from neuralsde.experiments.pusht.experiment import reproduce

@@ -83,8 +83,8 @@ class Rewards:
 
 
 def truncated(rewards: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-    """To the digits that are kept, downwards: a success is 1, and nothing else is."""
-    return np.floor(10**_DIGITS * rewards) / 10**_DIGITS
+    """To the digits that are kept, towards zero: a success is 1, and nothing else is."""
+    return np.trunc(10**_DIGITS * rewards) / 10**_DIGITS
 
 
 def _error(each: Float[np.ndarray, "policies starts"]) -> float:
