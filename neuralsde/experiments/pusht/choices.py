@@ -1,7 +1,7 @@
 """`neuralsde reproduce pusht-choices`: what the SDE policy is made of, and how each method is asked.
 
-Everything that `reproduce pusht` takes as given was chosen here, on starts of seeds from 200,000 on: one change of the
-policy at a time, and for each method the share of its noise. One training seed each, so differences of .01 are chance.
+What `reproduce pusht` takes as given, on starts of seeds from 200,000 on: one change of the policy at a time, and for
+each method the share of its noise. One short training each, so differences of .04 are chance.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from neuralsde.robot.starts import CHOICES, starts
 class Size:
     """As of `study.Size`; starts: episodes of a cell. noises: shares of the noise."""
 
-    steps: int = 4_000
+    steps: int = 2_500
     batch: int = 256
     width: int = 256
     blocks: int = 3
     horizon: int = 8
-    starts: int = 200
+    starts: int = 100
     noises: tuple[float, ...] = (0.5, 0.75, 1.0)
     max_steps: int = 300
 
@@ -196,13 +196,15 @@ def moves(policy: Policy, demos: Demonstrations) -> tuple[float, float]:
 
 def page(facts: dict[str, Any]) -> str:
     """As markdown."""
-    size = facts["size"]
+    size, count = facts["size"], len(VARIANTS) + len(RIVALS)
     text = [
         "# Push-T: what was chosen",
         "",
         f"Written by `{facts['command']}` in {facts['seconds']} s. {size['steps']} steps of {size['batch']} moments, "
         f"one seed; mean maximum reward ± standard error over {size['starts']} starts of seeds from {CHOICES} on; "
-        "nothing that is published was measured on them. Changes are of the policy in the first row, one at a time.",
+        "nothing that is published was measured on them. Changes are of the policy in the first row, one at a time. "
+        "Short trainings: two of the same policy can differ by .04, so smaller differences say nothing."
+        + (f" {len(facts['trials'])} of {count} policies have been tried yet." if len(facts["trials"]) < count else ""),
         "",
         "Moves: how far the next action is from the last one when nothing is drawn, by how far it is in the "
         "demonstrations, in the mean; a drift that is the mean action goes less far than the actions do.",
