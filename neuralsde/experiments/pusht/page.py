@@ -126,10 +126,10 @@ def _asked(
         rival = rivals[best]
         assert rival is not None
         apart, error = ours.ahead_of(rival)
-        word, margin = ("ahead of", 0.0) if k < 100 else ("level with", LEVEL)
+        word, holds = ("ahead of", _apart(apart, 2 * error)) if k < 100 else ("level with", _reached(apart > -LEVEL))
         rows.append(
             f"| {word} the best baseline at {k:g} an action ({LINES[best].title}, {rival.mean:.3f}) | "
-            f"{apart:+.3f} ± {error:.3f} (same starts) | {_apart(apart + margin, 2 * error)} |"
+            f"{apart:+.3f} ± {error:.3f} (same starts) | {holds} |"
         )
     return rows
 

@@ -17,6 +17,7 @@ from neuralsde.experiments.pusht.study import Study, timed
 from neuralsde.robot.video import mp4, side_by_side, video_tag
 
 _STILLS = 6
+_MS = (0.1, 0.3, 1, 3, 10, 30, 100, 300)
 _MARKERS = ("o", "s", "^", "D", "v", "P")
 
 
@@ -67,6 +68,10 @@ def _curves(ax: Axes, study: Study, facts: dict[str, Any], by: str) -> None:
     if by == "steps":
         ax.set_xticks(size.sweep, [f"{k:g}" for k in size.sweep])
         ax.legend(fontsize=8, frameon=False, labelcolor=style.INK)
+    else:
+        low, high = ax.get_xlim()
+        ticks = [tick for tick in _MS if low <= tick <= high]
+        ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     for spine in ax.spines.values():
         spine.set_visible(False)
 
