@@ -48,16 +48,16 @@ def test_patches_are_the_image_again(shape: tuple[int, ...]):
 
 
 NETS = {
-    "mlp": TimeMLP((3,), width=8, depth=1, classes=2, key=KEY),
-    "patches": Patches((4, 6), patch=2, width=8, depth=1, rank=8, classes=2, key=KEY),
-    "unet": UNet((4, 4, 2), channels=(4, 8), heads=2, classes=2, key=KEY),
+    "mlp": lambda: TimeMLP((3,), width=8, depth=1, classes=2, key=KEY),
+    "patches": lambda: Patches((4, 6), patch=2, width=8, depth=1, rank=8, classes=2, key=KEY),
+    "unet": lambda: UNet((4, 4, 2), channels=(4, 8), heads=2, classes=2, key=KEY),
 }
 
 
 @pytest.mark.parametrize("name", NETS)
 def test_zero_at_the_start_then_every_weight_time_and_label_counts(name: str):
     """One program: the value at the start, the gradients of all weights, three labels and another time."""
-    net = NETS[name]
+    net = NETS[name]()
     x = jax.random.normal(KEY, net.shape)
 
     @eqx.filter_jit
@@ -92,8 +92,8 @@ def test_attention_knows_no_places():
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (lambda: NETS["patches"](jnp.zeros((6, 4)), 0.1), r"shape \(6, 4\)[\s\S]*\(4, 6\)"),
-        (lambda: NETS["mlp"](jnp.zeros((5, 3)), 0.1), r"shape \(5, 3\)[\s\S]*vmap"),
+        (lambda: NETS["patches"]()(jnp.zeros((6, 4)), 0.1), r"shape \(6, 4\)[\s\S]*\(4, 6\)"),
+        (lambda: NETS["mlp"]()(jnp.zeros((5, 3)), 0.1), r"shape \(5, 3\)[\s\S]*vmap"),
         (lambda: Patches((8, 10), patch=4, key=KEY), "do not fill it"),
         (lambda: Patches((8,), key=KEY), "they are no images"),
         (lambda: UNet((6, 6), channels=(4, 4, 4), heads=2, key=KEY), "multiples of 4"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ SMALL: dict[str, Any] = {"kind": "image", "n_obs": 2, "horizon": 3, "width": 4, 
 TRAINING = TrainConfig(steps=120, batch_size=16, learning_rate=1e-2, ema=0.9, validate_every=120, log_every=120)
 
 
+@cache
 def scenes(episodes: int = 6, steps: int = 12) -> Demonstrations:
     """Blocks and agents anywhere, as the simulator draws them; actions are where the agent stands."""
     env, states, images = PushT("image"), [], []
@@ -42,17 +44,15 @@ def scenes(episodes: int = 6, steps: int = 12) -> Demonstrations:
     return Demonstrations(state, state[:, :2].copy(), steps * np.arange(1, episodes + 1), images=np.array(images))
 
 
-DEMOS = scenes()
-
-
 def test_pictures_of_rows_past_the_last_are_those_in_the_mirror_and_shifts_move_points():
-    album = prepare(DEMOS, Config(Cloning(), encoder=EYES, **SMALL), TRAINING).plans
+    demos = scenes()
+    album = prepare(demos, Config(Cloning(), encoder=EYES, **SMALL), TRAINING).plans
     assert isinstance(album, Album)
-    n, t = len(DEMOS), jnp.array([3, len(DEMOS) + 3])
+    n, t = len(demos), jnp.array([3, len(demos) + 3])
     found = album.take(t, 2, 3)
-    both = np.stack([DEMOS.images[3], mirrored(DEMOS).images[3]])  # type: ignore[index]
+    both = np.stack([demos.images[3], mirrored(demos).images[3]])  # type: ignore[index]
     np.testing.assert_array_equal(found.images[:, 0], both)
-    truth = np.stack([observations(one, "keypoints", np.array([3]))[0] for one in (DEMOS, mirrored(DEMOS))])
+    truth = np.stack([observations(one, "keypoints", np.array([3]))[0] for one in (demos, mirrored(demos))])
     np.testing.assert_allclose(found.moments.history[:, -1], normaliser("keypoints").encode(truth), atol=1e-6)
     assert np.asarray(told(found)).shape == (2, 1, 9, 2)
     assert album.images.dtype == np.uint8
@@ -67,7 +67,7 @@ def test_pictures_of_rows_past_the_last_are_those_in_the_mirror_and_shifts_move_
 
 def law_of(encoder: Encoder) -> tuple[Seeing, Sights]:
     config = Config(Cloning(), encoder=dataclasses.replace(encoder, blocks=0), **SMALL)
-    prepared = prepare(DEMOS, config, TRAINING)
+    prepared = prepare(scenes(), config, TRAINING)
     law = problem_of(prepared).model
     assert isinstance(law, Seeing)
     rng = np.random.default_rng(0)
@@ -121,23 +121,24 @@ def test_errors_are_dealt_out_to_keypoints_alone():
 def test_a_policy_learns_to_see_and_is_the_same_when_it_is_loaded(tmp_path: Path):
     """Held-out scenes: off by less than the mean keypoints are. Bytes and floats are seen alike."""
     watched: list[float] = []
+    demos = scenes()
 
     def watch(policy: Any, moments: Any) -> dict[str, float]:
         watched.append(float(jnp.sqrt(jnp.mean(jnp.square(policy.law.errors(moments))))))
         return {"off": watched[-1]}
 
     config = Config(Cloning(), encoder=EYES, **SMALL)
-    policy = train_policy(DEMOS, config, TRAINING, tmp_path / "run", watch=watch)
-    spread = np.asarray(normaliser("keypoints").encode(observations(DEMOS, "keypoints")))[:, :-2].std(0).mean()
+    policy = train_policy(demos, config, TRAINING, tmp_path / "run", watch=watch)
+    spread = np.asarray(normaliser("keypoints").encode(observations(demos, "keypoints")))[:, :-2].std(0).mean()
     assert watched[-1] < 0.8 * spread
     assert f'"off": {watched[-1]}' in (tmp_path / "run" / "metrics.jsonl").read_text()
-    assert DEMOS.images is not None
+    assert demos.images is not None
     law = policy.law
     assert isinstance(law, Seeing)
-    some = jnp.asarray(DEMOS.images[:2])
+    some = jnp.asarray(demos.images[:2])
     np.testing.assert_array_equal(law.points(some), law.points(some.astype(jnp.float32)))
-    histories = image_features(DEMOS.images[:6].reshape(3, 2, 96, 96, 3), DEMOS.state[:6].reshape(3, 2, 5))
-    last = DEMOS.actions[1:6:2].astype(np.float32)
+    histories = image_features(demos.images[:6].reshape(3, 2, 96, 96, 3), demos.state[:6].reshape(3, 2, 5))
+    last = demos.actions[1:6:2].astype(np.float32)
     acted = policy.executing(execute=2).act(histories, last, 3)
     assert acted.shape == (3, 2, 2)
     np.testing.assert_array_equal(load_policy(tmp_path / "run", Execution(2)).act(histories, last, 3), acted)
@@ -166,7 +167,7 @@ def test_settings_of_an_encoder_come_back_from_json():
         lambda: Config(encoder=EYES),
         lambda: Config(SDE(joint=True), kind="image", encoder=Encoder(plans_from="images")),
         lambda: Config(kind="image", encoder=Encoder(plans_from="images"), observation_noise=0.1),
-        lambda: prepare(dataclasses.replace(DEMOS, images=None), Config(kind="image"), TRAINING),
+        lambda: prepare(dataclasses.replace(scenes(), images=None), Config(kind="image"), TRAINING),
         lambda: config_of({"method": "cloning", "kind": "image", "encoder": {"wide": 3}}),
     ],
 )
