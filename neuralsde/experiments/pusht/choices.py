@@ -63,8 +63,7 @@ def anytime(**options: Any) -> SDE:
 VARIANTS: dict[str, dict[str, Any]] = {
     "chosen": {},
     "without mirror images": {"mirror": False},
-    "whole actions alone": {"method": sde("gaussian")},
-    "whole actions, mean-square flow": {"method": sde("mse")},
+    "whole actions alone": {"method": sde("gaussian")},  # over one action the mean-square loss is the same
     "whole actions, log flow loss": {"method": sde("log")},
     "whole actions, Student flow loss": {"method": sde("student")},
     "whole actions, Student tails": {"method": sde("gaussian", tails="student")},
