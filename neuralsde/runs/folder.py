@@ -164,10 +164,15 @@ def begin(out: str | Path | None, config: Mapping[str, Any], resume: bool) -> Ru
     return folder
 
 
+def begun(path: str | Path) -> bool:
+    """Whether a run has begun in that folder, finished or not: what `resume` goes on with, or loads."""
+    return (Path(path) / "config.json").is_file()
+
+
 def check_new(path: str | Path) -> None:
     """Raise InputError unless a run folder can be made at `path`; makes nothing: ask before long work."""
     path = Path(path)
-    if (path / "config.json").is_file():
+    if begun(path):
         state = "is finished" if _finish_path(path).is_file() else "is not finished"
         hint = "another folder" if _finish_path(path).is_file() else "--resume to go on with it, or another folder"
         raise InputError(f"the run folder {path}", f"a run is there already and {state}", "a new folder", hint)

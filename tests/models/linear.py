@@ -19,6 +19,9 @@ from neuralsde.data import Encoder, Trajectories
 from neuralsde.models.sequence_sde import Config, SequenceSDE
 from neuralsde.tasks.fitted import Fitted, GapLaw
 
+Point = tuple[np.ndarray, np.ndarray]
+"""Mean (d,) of a point of the chain, and its slopes by all of the noise (d, K d)."""
+
 
 def linear_model(
     A: np.ndarray, sigma: np.ndarray, B: np.ndarray | None = None, context: np.ndarray | None = None
@@ -57,18 +60,20 @@ def chain(
     closes = np.ones(K, bool) if closes is None else closes
     noise = np.eye(K * d).reshape(K, d, K * d)
     zero = np.zeros((d, K * d))
-    points: list[tuple[np.ndarray, np.ndarray]] = []
+    points: list[Point] = []
+    past: Point
+    y: Point
     if start is None:
         points.append((np.zeros(d), noise[0]))
-        past = row = y = points[0]
+        past = y = points[0]
     else:
-        past, row = ((x, zero) for x in np.asarray(start, float))
-        y = row
+        past, y = ((x, zero) for x in np.asarray(start, float))
+    row: Point = y
     for k in range(len(points), K):
         step = np.broadcast_to(dt[k], d)
         drift = [step[:, None] * M for M in (A - B, B)]
-        y = tuple(y[i] + drift[0] @ y[i] + drift[1] @ past[i] for i in (0, 1))
-        y = (y[0], y[1] + (sigma * np.sqrt(step))[:, None] * noise[k])
+        moved, turned = (y[i] + drift[0] @ y[i] + drift[1] @ past[i] for i in (0, 1))
+        y = (moved, turned + (sigma * np.sqrt(step))[:, None] * noise[k])
         points.append(y)
         if closes[k]:
             past, row = row, y

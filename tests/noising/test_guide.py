@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,9 +26,18 @@ from neuralsde.noising import (
 
 pytestmark = pytest.mark.usefixtures("x64")
 with jax.enable_x64(True):
-    RIGHT = Gaussian([1.0, 0.5], 0.25 * jnp.eye(2))
-    BOTH = Mixture([1.0, 1.0], [[-1.0, 0.0], [1.0, 0.5]], 0.5)
     X = jnp.array([0.2, -0.4])
+
+
+@cache
+def right() -> Gaussian:
+    """One of two equal Gaussians."""
+    return Gaussian([1.0, 0.5], 0.25 * jnp.eye(2))
+
+
+@cache
+def both() -> Mixture:
+    return Mixture([1.0, 1.0], [[-1.0, 0.0], [1.0, 0.5]], 0.5)
 
 
 @pytest.mark.parametrize("schedule", [VP(), EDM(), CondOT()], ids=repr)
@@ -34,19 +45,19 @@ def test_guidance_by_the_exact_classifier_is_the_conditional(schedule) -> None:
     """Of two equal Gaussians: log p(right | x_t) leads the mixture to the right one; weight 0 leaves it alone."""
 
     def log_prob(x, t):
-        return RIGHT.at(schedule, t).log_density(x) - BOTH.at(schedule, t).log_density(x)
+        return right().at(schedule, t).log_density(x) - both().at(schedule, t).log_density(x)
 
-    whole = BOTH.predictor(schedule)
+    whole = both().predictor(schedule)
     for t in (0.1, 0.6):
         guided = classifier_guided(whole, log_prob).score(X, t)
-        np.testing.assert_allclose(guided, RIGHT.predictor(schedule).score(X, t), rtol=1e-9)
+        np.testing.assert_allclose(guided, right().predictor(schedule).score(X, t), rtol=1e-9)
         off = classifier_guided(whole, log_prob, weight=0.0).score(X, t)
         np.testing.assert_allclose(off, whole.score(X, t), rtol=1e-12)
 
 
 def test_classifier_free_guidance_in_any_kind_and_interval() -> None:
     schedule = VP()
-    one, whole = RIGHT.predictor(schedule), BOTH.predictor(schedule)
+    one, whole = right().predictor(schedule), both().predictor(schedule)
     expected = whole.score(X, 0.3) + 2.5 * (one.score(X, 0.3) - whole.score(X, 0.3))
     np.testing.assert_allclose(classifier_free(one, whole, weight=2.5).score(X, 0.3), expected, rtol=1e-12)
     in_x_0 = [Predictor(lambda x, t, p=p: p.x0(x, t), "x0", schedule) for p in (one, whole)]
@@ -70,7 +81,7 @@ def test_a_linear_observation_of_gaussian_data_is_exact(schedule) -> None:
 
 
 def test_inpainting_is_the_observation_through_a_mask() -> None:
-    schedule, prior = VP(), BOTH.predictor(VP())
+    schedule, prior = VP(), both().predictor(VP())
     y, mask = jnp.array([0.8, 99.0]), jnp.array([True, False])
     one = inpainting(prior, y, mask, noise=0.1).score(X, 0.4)
     other = pigdm(prior, jnp.array([[1.0, 0.0]]), y[:1], noise=0.1).score(X, 0.4)
@@ -84,7 +95,7 @@ def test_inpainting_is_the_observation_through_a_mask() -> None:
 
 
 def test_dps_descends_the_distance_to_what_was_observed() -> None:
-    prior, y = BOTH.predictor(VP()), jnp.array([2.0])
+    prior, y = both().predictor(VP()), jnp.array([2.0])
     guided = dps(prior, lambda x: x[:1], y, strength=3.0)
     pull = (guided.score(X, 0.4) - prior.score(X, 0.4)) * VP().sigma(0.4) / 3.0
     miss = jax.grad(lambda x: jnp.abs(y - prior.x0(x, 0.4)[:1]).sum())(X)
@@ -105,5 +116,5 @@ def test_dps_descends_the_distance_to_what_was_observed() -> None:
 )
 def test_bad_input(ask, said: str) -> None:
     with pytest.raises(InputError) as error:
-        ask(BOTH.predictor(VP()))
+        ask(both().predictor(VP()))
     assert said in error.value.line

@@ -6,6 +6,7 @@ of the linear model with A = a - 1 and sigma = √(1 - a²), exactly.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import equinox as eqx
@@ -87,18 +88,21 @@ def test_more_steps_move_the_law_as_the_closed_form_says(data: Trajectories) -> 
 @pytest.mark.parametrize(
     ("model", "kind"),
     [
-        (ou(sigma=0.5), "over-confident"),
-        (ou(sigma=2.0), "too-cautious"),
-        (noisier(ou(), -50.0), "collapse"),
-        (noisier(ou(), 50.0), "explosion"),
-        (ou(a=2 - np.exp(-THETA)), "drift-leaves"),
-        (linear_model((np.exp(-1.2) - 1) * np.eye(2), np.full(2, np.sqrt(1 - np.exp(-2.4)))), "effective-steps"),
+        (lambda: ou(sigma=0.5), "over-confident"),
+        (lambda: ou(sigma=2.0), "too-cautious"),
+        (lambda: noisier(ou(), -50.0), "collapse"),
+        (lambda: noisier(ou(), 50.0), "explosion"),
+        (lambda: ou(a=2 - np.exp(-THETA)), "drift-leaves"),
+        (
+            lambda: linear_model((np.exp(-1.2) - 1) * np.eye(2), np.full(2, np.sqrt(1 - np.exp(-2.4)))),
+            "effective-steps",
+        ),
     ],
     ids=["sigma halved", "sigma doubled", "sigma collapsed", "sigma exploded", "drift times -1", "one coarse step"],
 )
-def test_one_wrong_gives_one_warning(model: SequenceSDE, kind: str) -> None:
+def test_one_wrong_gives_one_warning(model: Callable[[], SequenceSDE], kind: str) -> None:
     theta = 1.2 if kind == "effective-steps" else THETA
-    assert found(model, chain(np.exp(-theta), 0.0)) == [kind]
+    assert found(model(), chain(np.exp(-theta), 0.0)) == [kind]
 
 
 def chain(a: float, b: float, rows: int = 500, seed: int = 2) -> Trajectories:

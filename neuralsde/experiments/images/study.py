@@ -21,7 +21,7 @@ from neuralsde.experiments.images.classifier import fit_classifier
 from neuralsde.experiments.images.judge import Judge, gaussian_images
 from neuralsde.experiments.images.page import curve_lines, page, picture
 from neuralsde.runs.fit import fit
-from neuralsde.runs.folder import RunFolder
+from neuralsde.runs.folder import RunFolder, begun
 from neuralsde.runs.generative import Backbone, GenerativeRun
 from neuralsde.sampling.registry import sampler_named
 from neuralsde.train.problem import TrainConfig
@@ -152,7 +152,7 @@ def fitted(case: Case, data: Points, size: Size, seed: int, out: Path, progress:
     network = Backbone(size.net, width=size.width, depth=size.depth, patch=case.patch, rank=size.rank)
     return fit(
         data, model="score", network=network, training=training, seed=seed, split=SomePoints(case.held_out),
-        out=folder, resume=(folder / "config.json").is_file(), progress=progress,
+        out=folder, resume=begun(folder), progress=progress,
     )  # fmt: skip
 
 

@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from neuralsde.experiments.pusht.lines import LINES
-from neuralsde.experiments.pusht.trials import Rewards, truncated
+from neuralsde.experiments.pusht.trials import Rewards, line_of, truncated
 from neuralsde.robot.environment import PUBLISHED_TASK, Conditions, Push
 from neuralsde.robot.policy import Policy
 from neuralsde.robot.rollout import rollout
@@ -69,7 +70,7 @@ class Cell:
         return policy.executing(execute=self.execute, steps=steps, noise=self.share, sampler=line.sampler)
 
     def measured(self, policy: Policy, max_steps: int) -> dict[str, Any]:
-        """Roll out and summarise; `rewards` are the greatest of each start."""
+        """Roll out and summarise; `rewards` are the greatest of each start, in a line."""
         asked = self.asked(policy)
         found = rollout(
             asked,
@@ -84,7 +85,7 @@ class Cell:
             "error": told["standard_error"],
             "success": told["success"],
             "evaluations": asked.evaluations,
-            "rewards": truncated(found.max_reward).tolist(),
+            "rewards": line_of(truncated(found.max_reward)),
         }
 
 
@@ -107,19 +108,20 @@ class Table:
                 yield f"{cell.key}: {got['reward']:.3f} ± {got['error']:.3f}"
 
 
-def rewards_of(found: Mapping[str, Any], cell: Cell) -> list[float] | None:
+def rewards_of(found: Mapping[str, Any], cell: Cell) -> Float[np.ndarray, " starts"] | None:
     """Of a cell, or the first ones of the same with more starts: an episode does not depend on its company."""
     for key, part in found.items():
-        count = len(part["rewards"])
+        count = len(part["rewards"].split())
         if count >= cell.starts and key == replace(cell, starts=count).key:
-            return part["rewards"][: cell.starts]
+            return Rewards.from_json([part["rewards"]]).each[0, : cell.starts]
     return None
 
 
 def collected(found: Mapping[str, Any], cells: Iterable[Cell]) -> Rewards | None:
     """Of cells that differ in the seed alone; None while one is missing."""
     parts = [rewards_of(found, cell) for cell in cells]
-    return Rewards(np.array(parts)) if parts and None not in parts else None
+    whole = [part for part in parts if part is not None]
+    return Rewards(np.stack(whole)) if whole and len(whole) == len(parts) else None
 
 
 def success(found: Mapping[str, Any], cells: Iterable[Cell]) -> float:

@@ -1,7 +1,7 @@
 """`neuralsde reproduce pusht-choices`: what the SDE policy is made of, and how each method is asked.
 
 What `reproduce pusht` takes as given, on starts of seeds from 200,000 on: one change of the policy at a time, and for
-each method the share of its noise. One short training each, so differences of .04 are chance.
+each method the share of its noise. One training each, short ones unless `--full` asks for those of `reproduce pusht`.
 """
 
 from __future__ import annotations
@@ -63,10 +63,11 @@ def anytime(**options: Any) -> SDE:
 VARIANTS: dict[str, dict[str, Any]] = {
     "chosen": {},
     "without mirror images": {"mirror": False},
-    "whole actions alone": {"method": sde("gaussian")},  # over one action the mean-square loss is the same
+    "mean-square flow loss": {"method": anytime(flow_loss="gaussian")},
+    "Student tails": {"method": anytime(tails="student")},
+    "whole actions alone": {"method": sde("student")},
+    "whole actions, mean-square flow loss": {"method": sde("mse")},
     "whole actions, log flow loss": {"method": sde("log")},
-    "whole actions, Student flow loss": {"method": sde("student")},
-    "whole actions, Student tails": {"method": sde("gaussian", tails="student")},
     "noise on what is seen, .02": {"observation_noise": 0.02},
     "no noise on the action before": {"method": anytime(input_noise=0.0)},
     "noise of .05 there (chosen: .02)": {"method": anytime(input_noise=0.05)},
@@ -122,7 +123,7 @@ def _shares(method: Method, execute: int, size: Size) -> dict[str, Execution]:
     sampler = getattr(method, "sampler", "")
     return {
         f"{share:g} of the noise, {count} executed, {k:g} an action": Execution(count, k, share, sampler)
-        for count, budgets in ((execute, (1.0, 2.0)), (1, (1.0, 4.0)))
+        for count, budgets in ((execute, (1.0, 2.0, 16.0)), (1, (1.0, 4.0)))
         for k in (budgets[:1] if isinstance(method, Mixture) else budgets)
         for share in size.noises
     }
@@ -202,7 +203,7 @@ def page(facts: dict[str, Any]) -> str:
         f"Written by `{facts['command']}` in {facts['seconds']} s. {size['steps']} steps of {size['batch']} moments, "
         f"one seed; mean maximum reward ± standard error over {size['starts']} starts of seeds from {CHOICES} on; "
         "nothing that is published was measured on them. Changes are of the policy in the first row, one at a time. "
-        "Short trainings: two of the same policy can differ by .04, so smaller differences say nothing."
+        f"{_chance(size['steps'])}, so smaller differences say nothing."
         + (f" {len(facts['trials'])} of {count} policies have been tried yet." if len(facts["trials"]) < count else ""),
         "",
         "Moves: how far the next action is from the last one when nothing is drawn, by how far it is in the "
@@ -228,6 +229,12 @@ def page(facts: dict[str, Any]) -> str:
     for way in ways:
         text.append(f"| {way} | " + " | ".join(_cell(found["ways"].get(way)) for found in others.values()) + " |")
     return "\n".join(text)
+
+
+def _chance(steps: int) -> str:
+    """By how much two trainings of one policy differ; as seen between seeds of `pusht` and of `pusht-inverse`."""
+    what, apart = ("Short trainings", ".04") if steps < FULL.steps else ("One training each", ".02")
+    return f"{what}: two of the same policy can differ by {apart}"
 
 
 def _cell(found: dict[str, Any] | None) -> str:

@@ -36,8 +36,10 @@ def reproduce(asked: Asked[Size], *, obs: str = "keypoints", data: Path | None =
     if obs not in KINDS:
         raise InputError(f"--obs {obs}", f"one of {', '.join(KINDS)}", hint=closest(obs, KINDS))
     if obs == "image":
-        full = asked.size == FULL
-        yield from images.reproduce(out=asked.out, seed=asked.seed, full=full, progress=asked.progress, data=data)
+        size = {FULL: images.FULL, SMALL: images.SMALL}.get(asked.size, images.Size())
+        yield from images.reproduce(
+            out=asked.out, seed=asked.seed, full=asked.size == FULL, size=size, progress=asked.progress, data=data
+        )
         return
     study = Study(asked, demonstrations(data), obs)
     facts = study.known()

@@ -37,7 +37,7 @@ from neuralsde.robot.seeing import KEYPOINTS, Encoder, Seeing
 from neuralsde.robot.sights import Sights
 from neuralsde.robot.starts import CHOICES, PUBLISHED, starts
 from neuralsde.robot.train import is_weight, train_policy
-from neuralsde.runs.folder import RunFolder
+from neuralsde.runs.folder import RunFolder, begun
 from neuralsde.train.problem import TrainConfig
 
 
@@ -101,6 +101,7 @@ def reproduce(asked: Asked[Size], *, data: Path | None = None) -> Iterator[str]:
     folder = RunFolder.open(run_folder(asked))
     seconds = folder.summary()["seconds"]
     facts: dict[str, Any] = {**asked.first, "rows": len(demos), "episodes": demos.episodes, **asked.before()}
+    spent = facts.get("seconds", 0)
     facts |= {
         "curve": curve_of(folder.metrics_path, size.steps, seconds),
         "weights": {"encoder": weights(law.encoder), "plan": weights(law.inner)},
@@ -110,13 +111,13 @@ def reproduce(asked: Asked[Size], *, data: Path | None = None) -> Iterator[str]:
     for name, who in {"seen": policy, "true": told(policy)}.items():
         if name not in facts:
             facts[name] = played(who, PUBLISHED, size.starts, size, asked.seed)
-            facts["seconds"] = asked.seconds
+            facts["seconds"] = spent + asked.seconds
             asked.write(facts, "")
         yield f"keypoints as {name}: {facts[name]['reward']:.3f} ± {facts[name]['error']:.3f}"
     shown = rollout(policy, starts(PUBLISHED, size.film), seed=asked.seed,
                     max_steps=size.max_steps, record=range(size.film))  # fmt: skip
     film({"neural SDE, from images": list(shown.frames.values())}, asked.path(".html"))
-    facts["seconds"] = asked.seconds
+    facts["seconds"] = spent + asked.seconds
     words = page(facts)
     asked.write(facts, words)
     picture(facts, looks(law, 3), asked.path())
@@ -143,7 +144,7 @@ def trained(asked: Asked[Size], demos: Demonstrations) -> Policy:
         }  # fmt: skip
 
     return train_policy(
-        demos, size.config(), size.training(asked.seed), folder, resume=(folder / "config.json").is_file(),
+        demos, size.config(), size.training(asked.seed), folder, resume=begun(folder),
         progress=asked.progress, watch=watch,
     )  # fmt: skip
 

@@ -38,14 +38,14 @@ class Line:
 
 OURS = "sde"
 LINES: dict[str, Line] = {
-    OURS: Line("neural SDE", "sde", noise=0.75, closed=0.75),
+    OURS: Line("neural SDE", "sde", noise=0.5, closed=0.5),
     "flow-matching": Line("flow matching, Euler", "flow-matching", "euler", noise=0.75),
     "ddim": Line("diffusion, DDIM", "diffusion", "ddim", noise=0.75),
     "ddpm": Line("diffusion, DDPM", "diffusion", "ddpm"),
     "mixture": Line("mixture of 5 Gaussians", "mixture", anytime=False),
     "cloning": Line("behaviour cloning", "cloning", anytime=False, still=True),
 }
-CHOSEN = SDE(options=replace(OPTIONS, flow_loss="gaussian"), anytime=True)
+CHOSEN = SDE(options=replace(OPTIONS, flow_loss="student"), anytime=True)
 FITTED: dict[str, Method] = {
     "sde": CHOSEN,
     "diffusion": Diffusion(),

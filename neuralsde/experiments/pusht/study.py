@@ -1,7 +1,8 @@
 """`neuralsde reproduce pusht`: train all methods, play all cells, write tables, pictures and videos.
 
 Trained policies lie in `OUT/pusht-runs/NAME-SEED` and stay there, for `neuralsde policy eval` and `neuralsde export`. A
-run that is stopped goes on where it was: trainings from their last save, the sweep from its last cell.
+run that is stopped goes on where it was: trainings from their last save, the sweep from its last cell. Where the
+results are and the policies are not, those that a missing figure asks for are trained again.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from neuralsde.robot.policy import Config, Policy
 from neuralsde.robot.replay import replay
 from neuralsde.robot.starts import PUBLISHED
 from neuralsde.robot.train import train_policy
-from neuralsde.runs.folder import RunFolder
+from neuralsde.runs.folder import RunFolder, begun
 from neuralsde.train.problem import TrainConfig
 
 
@@ -88,14 +89,17 @@ class Study:
             steps=size.steps, batch_size=size.batch, learning_rate=1e-3, seed=seed, ema=0.999,
             validate_every=max(1, size.steps // 12), log_every=max(1, size.steps // 60), save_seconds=60.0,
         )  # fmt: skip
-        resume = (folder / "config.json").is_file()
-        return train_policy(self.demos, config, training, folder, resume=resume, progress=self.asked.progress)
+        return train_policy(self.demos, config, training, folder, resume=begun(folder), progress=self.asked.progress)
 
     def loaded(self, name: str, seed: int) -> Policy:
         """`policy`, once: what it has compiled is kept."""
         if (name, seed) not in self.policies:
             self.policies[name, seed] = self.policy(name, seed)
         return self.policies[name, seed]
+
+    def training(self, name: str, seed: int) -> dict[str, Any]:
+        """What finished.json says of one that is trained."""
+        return RunFolder.open(self.folder(name, seed)).summary()
 
     # -- cells -------------------------------------------------------------------------------------------------------
 
@@ -140,10 +144,15 @@ class Study:
             yield from self.cells(OURS, size.main[0], first, size.starts, execute=length)
         for share in size.noises:
             yield from self.cells(OURS, size.main[0], first, size.starts, noise=share)
-        rival, budget = self.best_baseline(found)
         for when in list(CONDITIONS)[1:]:
-            yield from self.cells(OURS, size.main[0], first, size.sweep_starts, when=when)
-            yield from self.cells(rival, budget, first, size.sweep_starts, when=when)
+            for line, k in self.tried(found):
+                yield from self.cells(line, k, first, size.sweep_starts, when=when)
+
+    def tried(self, found: dict[str, Any]) -> list[tuple[str, float]]:
+        """Under other conditions: ours, at the budget of the best baseline too, that baseline, and who has one pass."""
+        rival, budget = self.best_baseline(found)
+        one_pass = [(line, self.size.main[0]) for line, told in LINES.items() if not told.anytime]
+        return list(dict.fromkeys([(OURS, self.size.main[0]), (OURS, budget), (rival, budget), *one_pass]))
 
     def best_baseline(self, found: dict[str, Any]) -> tuple[str, float]:
         """By the mean reward of the main table."""
@@ -181,11 +190,12 @@ class Study:
             facts["replayed"] = float(replay(self.demos).max_reward.mean())
         for seed in self.seeds:
             for name in FITTED:
-                self.policy(name, seed)
-                summary = RunFolder.open(self.folder(name, seed)).summary()
-                facts["train"][f"{name}, seed {seed}"] = summary
-                keep()
-                yield f"{name}, seed {seed}: trained in {summary['seconds']:.0f} s"
+                told = f"{name}, seed {seed}"
+                if told not in facts["train"]:
+                    self.policy(name, seed)
+                    facts["train"][told] = self.training(name, seed)
+                    keep()
+                yield f"{told}: trained in {facts['train'][told]['seconds']:.0f} s"
         table = Table(
             facts["cells"], lambda cell: self.loaded(LINES[cell.line].name, cell.seed), keep, self.size.max_steps
         )

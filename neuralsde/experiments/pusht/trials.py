@@ -27,6 +27,7 @@ from neuralsde.robot.replay import replay
 from neuralsde.robot.rollout import Actor, rollout
 from neuralsde.robot.starts import CHOICES, starts
 from neuralsde.robot.train import train_policy
+from neuralsde.runs.folder import begun
 from neuralsde.train.problem import TrainConfig
 
 EXECUTE = 4
@@ -72,7 +73,7 @@ class Rewards:
 
     def to_json(self) -> list[str]:
         """A line for each policy, four digits an episode."""
-        return [" ".join(f"{value:.{_DIGITS}f}" for value in row) for row in self.each]
+        return [line_of(row) for row in self.each]
 
     @staticmethod
     def from_json(lines: Sequence[str]) -> Rewards:
@@ -85,6 +86,11 @@ class Rewards:
 def truncated(rewards: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
     """To the digits that are kept, towards zero: a success is 1, and nothing else is."""
     return np.trunc(10**_DIGITS * rewards) / 10**_DIGITS
+
+
+def line_of(rewards: Float[np.ndarray, " n"]) -> str:
+    """As they are kept: rewards that were truncated before."""
+    return " ".join(f"{value:.{_DIGITS}f}" for value in rewards)
 
 
 def _error(each: Float[np.ndarray, "policies starts"]) -> float:
@@ -152,9 +158,7 @@ def seed_by_seed(
 def trained(asked: Asked[Any], cell: str, demos: Demonstrations, config: Config, training: TrainConfig) -> Policy:
     """The policy of a cell; goes on with one that was stopped, or loads one that is there."""
     folder = folder_of(asked, cell, training.seed)
-    policy = train_policy(
-        demos, config, training, folder, resume=(folder / "config.json").is_file(), progress=asked.progress
-    )
+    policy = train_policy(demos, config, training, folder, resume=begun(folder), progress=asked.progress)
     return policy.executing(execute=min(EXECUTE, config.horizon))
 
 
