@@ -152,9 +152,11 @@ def reproduce(asked: Asked[Size], *, data: Path | None = None) -> Iterator[str]:
             facts["seconds"] = spent + asked.seconds
             asked.write(facts, page(facts))
             yield line
+    text = page(facts)
+    asked.write(facts, text)
     picture(facts, asked.path())
     tidy(asked)
-    yield from page(facts).splitlines()
+    yield from text.splitlines()
 
 
 def _of_this(known: dict[str, Any] | None, trial: Trial) -> dict[str, Any]:
