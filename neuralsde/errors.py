@@ -12,6 +12,9 @@ import difflib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+INTERRUPTED = 130
+"""The exit status of a command that was stopped by Ctrl-C or SIGTERM, as of a shell."""
+
 
 class NeuralSDEError(Exception):
     """Base of every error that this package raises on purpose.

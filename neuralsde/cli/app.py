@@ -20,7 +20,7 @@ from cyclopts.exceptions import CycloptsError, UnknownCommandError
 
 from neuralsde import __version__
 from neuralsde.cli.entry import COMMANDS
-from neuralsde.errors import NeuralSDEError
+from neuralsde.errors import INTERRUPTED, NeuralSDEError
 
 app = App(name="neuralsde", version=__version__, help_format="plaintext", group_parameters="Options")
 for _name, _ in COMMANDS:
@@ -50,7 +50,7 @@ def ending(error: BaseException) -> tuple[str, int]:
         case CycloptsError():
             return misuse(error), 2
         case KeyboardInterrupt():
-            return "stopped before there was anything to save", 130
+            return "stopped before there was anything to save", INTERRUPTED
         case BrokenPipeError():  # `| head` has read enough; flushing at exit must not complain once more
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return "", 0

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from neuralsde.cli.common import Seed, choose
 from neuralsde.cli.entry import function
-from neuralsde.errors import InputError
+from neuralsde.errors import INTERRUPTED, InputError, NeuralSDEError
 
 EXPERIMENTS = {
     "ablation": "neuralsde.experiments.ablation:reproduce",
@@ -59,5 +59,11 @@ def reproduce(
         if name not in TAKES[key]:
             raise InputError(f"--{key} for {name}", "it has no such option", f"one of {', '.join(TAKES[key])}")
     progress = function("neuralsde.train.progress:automatic")()
-    for line in target(out=out or Path("runs") / name, seed=seed, seeds=seeds, full=full, progress=progress, **options):
-        print(line, flush=True)
+    lines = target(out=out or Path("runs") / name, seed=seed, seeds=seeds, full=full, progress=progress, **options)
+    try:
+        for line in lines:
+            print(line, flush=True)
+    except NeuralSDEError as error:
+        if error.exit_status == INTERRUPTED:  # an experiment has no --resume: it goes on by itself
+            error.hint = "the same command again: it goes on with what is saved"
+        raise

@@ -26,7 +26,7 @@ import equinox as eqx
 import jax
 import numpy as np
 
-from neuralsde.errors import InputError, NeuralSDEError, RunFailed
+from neuralsde.errors import INTERRUPTED, InputError, NeuralSDEError, RunFailed
 from neuralsde.train.checkpoint import Checkpoints
 from neuralsde.train.files import CHECKPOINTS, METRICS, MetricsLog, only_writer
 from neuralsde.train.problem import Problem, TrainConfig
@@ -64,7 +64,7 @@ class Result:
 class Interrupted(NeuralSDEError):
     """Ctrl-C or SIGTERM: the run is saved. `step` steps are done, `result` is what they came to."""
 
-    exit_status = 130
+    exit_status = INTERRUPTED
 
     def __init__(self, step: int, steps: int, folder: Path | None, result: Result) -> None:
         self.step, self.steps, self.folder, self.result = step, steps, folder, result

@@ -5,6 +5,7 @@ The run here is a stand-in that remembers how it was called; the true one is met
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from neuralsde.cli import app as cli
-from neuralsde.errors import InputError
+from neuralsde.cli import reproduce as commands
+from neuralsde.errors import InputError, NeuralSDEError
+from neuralsde.train.loop import Interrupted
 
 TABLE = pl.DataFrame({"id": ["a", "a"], "time": [1.0, 2.0], "mean": [0.25, -1e-9]})
 
@@ -92,3 +95,26 @@ def test_an_error_of_the_library_is_its_line(run: Remembered, monkeypatch, capsy
     said = capsys.readouterr().err
     parts = ("the folder elsewhere", "it is not a run", "expected a folder that fit wrote", "try neuralsde fit")
     assert said == f"neuralsde: {'; '.join(parts)}\n"
+
+
+def test_an_experiment_that_is_stopped_names_the_way_on_that_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It has no `--resume`; what was told before the stop stays told."""
+
+    class Stopped(Interrupted):
+        def __init__(self) -> None:
+            NeuralSDEError.__init__(self, "interrupted after 3 of 10 steps", hint="--resume")
+
+    def target(**asked: Any) -> Iterator[str]:
+        yield f"into {asked['out'].name}"
+        raise Stopped
+
+    known = commands.function
+    monkeypatch.setattr(commands, "function", lambda path: target if "memory" in path else known(path))
+    assert cli.run(["reproduce", "memory", "--out", str(tmp_path / "there")]) == 130
+    out, err = capsys.readouterr()
+    assert out == "into there\n"
+    assert "interrupted after 3 of 10 steps" in err
+    assert "try the same command again" in err
+    assert "--resume" not in err
